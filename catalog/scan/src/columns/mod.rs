@@ -1,0 +1,209 @@
+//! Columns by field id: how one file's columns become the table's.
+//!
+//! ```text
+//!   Parquet schema ── ids (own, or by name mapping) ── rename ──> columns named as in the table
+//!                                                       types ──> what the reader is asked for, or a problem
+//! ```
+//!
+//! DataFusion's reader, its pruning and its filters find columns by name. So
+//! a file whose names differ from the table's is shown to them under the
+//! table's names: that way statistics, page indexes, bloom filters and row
+//! filters all follow the ids with no code of their own. Files that agree
+//! with the table, nearly all, are left as they are. A problem with a column
+//! is an error only for a scan that uses the column.
+
+mod name_mapping;
+mod rename;
+mod types;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use parking_lot::Mutex;
+use parquet::arrow::parquet_to_arrow_schema;
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, TypePtr};
+
+use crate::error::{Error, Result};
+use crate::task::{TableScan, field_id};
+
+/// Distinct file schemas remembered by one scan; a table has few.
+const FILE_SCHEMAS_MAX: usize = 64;
+
+/// How the columns of files with one schema become the table's.
+#[derive(Debug)]
+pub(crate) struct FileColumns {
+    /// What the reader is asked for: one field a root column of the file, in its order.
+    pub(crate) schema: SchemaRef,
+    /// The file's schema under the table's names; `None` if the names agree.
+    pub(crate) renamed: Option<SchemaDescPtr>,
+    /// Indexes of the table's columns that the file lacks.
+    pub(crate) absent: Vec<usize>,
+    /// Table columns that cannot be read from the file, and why.
+    problems: Vec<(usize, Problem)>,
+}
+
+/// Why a column cannot be read.
+#[derive(Clone, Debug, PartialEq)]
+enum Problem {
+    /// Its type may not be read as the table's.
+    Type { column: String, expected: String, found: String },
+    /// A required column (or a required field inside one) is absent.
+    Missing { column: String },
+    /// Legal, but not done yet.
+    NotSupported { feature: String },
+}
+
+impl FileColumns {
+    /// Fails if one of the `used` table columns cannot be read. `constants` are ids with a value for this file.
+    pub(crate) fn check(&self, scan: &TableScan, file: &str, used: &[bool], constants: &[i32]) -> Result<()> {
+        let is_used = |index: &usize| used.get(*index).copied().unwrap_or(false);
+        if let Some((_, problem)) = self.problems.iter().find(|(index, _)| is_used(index)) {
+            return Err(problem.clone().into_error(scan, file));
+        }
+        for index in self.absent.iter().filter(|index| is_used(index)) {
+            let field = scan.schema.field(*index);
+            let constant = field_id(field).is_some_and(|id| constants.contains(&id));
+            if !field.is_nullable() && !constant {
+                return Err(Problem::Missing { column: field.name().clone() }.into_error(scan, file));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Problem {
+    fn into_error(self, scan: &TableScan, file: &str) -> Error {
+        let (table, file) = (scan.table.clone(), file.to_owned());
+        match self {
+            Self::Type { column, expected, found } => {
+                Error::ColumnType { table, column, expected, found, file }
+            }
+            Self::Missing { column } => Error::RequiredColumnMissing { table, column, file },
+            Self::NotSupported { feature } => Error::NotSupported { table, feature, file },
+        }
+    }
+}
+
+/// Resolves file schemas, each distinct one once.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    scan: Arc<TableScan>,
+    /// Schemas seen so far; searched in order, as there are few.
+    seen: Mutex<Vec<(SchemaDescPtr, Arc<FileColumns>)>>,
+}
+
+impl Resolver {
+    pub(crate) fn new(scan: Arc<TableScan>) -> Self {
+        Self { scan, seen: Mutex::new(Vec::new()) }
+    }
+
+    /// The columns of a file with this schema; `file` is its URI, for messages.
+    pub(crate) fn resolve(&self, schema: &SchemaDescPtr, file: &str) -> Result<Arc<FileColumns>> {
+        {
+            let seen = self.seen.lock();
+            let same = |known: &SchemaDescPtr| Arc::ptr_eq(known, schema) || known == schema;
+            if let Some((_, columns)) = seen.iter().find(|(known, _)| same(known)) {
+                return Ok(Arc::clone(columns));
+            }
+        }
+        let columns = Arc::new(resolve(&self.scan, schema, file)?);
+        let mut seen = self.seen.lock();
+        if seen.len() < FILE_SCHEMAS_MAX {
+            seen.push((Arc::clone(schema), Arc::clone(&columns)));
+        }
+        Ok(columns)
+    }
+}
+
+fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileColumns> {
+    let damaged = |error: parquet::errors::ParquetError| Error::DamagedFile {
+        table: scan.table.clone(),
+        file: file.to_owned(),
+        reason: format!("its schema cannot be understood: {error}"),
+    };
+    let own = schema.root_schema_ptr();
+    let identified = if rename::has_ids(&own) { own } else { map_names(scan, &own, file)? };
+    let shown = rename::to_table_names(&identified, &scan.schema).map_err(damaged)?;
+    if let Some(id) = rename::duplicate_root_id(&shown) {
+        return Err(damaged(parquet::errors::ParquetError::General(format!(
+            "two columns with field id {id}"
+        ))));
+    }
+    let renamed = (!Arc::ptr_eq(&shown, &schema.root_schema_ptr()))
+        .then(|| Arc::new(SchemaDescriptor::new(Arc::clone(&shown))));
+    let descriptor = renamed.as_ref().unwrap_or(schema);
+    let stored = parquet_to_arrow_schema(descriptor, None).map_err(damaged)?;
+    Ok(match_columns(scan, &stored, descriptor, renamed.clone()))
+}
+
+/// A file without ids is read by the table's name mapping, or not at all: its
+/// names may mean other columns by now.
+fn map_names(scan: &TableScan, root: &TypePtr, file: &str) -> Result<TypePtr> {
+    let Some(mapping) = scan.name_mapping.as_deref() else {
+        return Err(Error::NotSupported {
+            table: scan.table.clone(),
+            feature: "a data file without field ids in a table without a name mapping \
+                      (property \"schema.name-mapping.default\")"
+                .to_owned(),
+            file: file.to_owned(),
+        });
+    };
+    name_mapping::parse(mapping)
+        .and_then(|mapping| name_mapping::assign(root, &mapping).map_err(|error| error.to_string()))
+        .map_err(|reason| Error::NameMapping { table: scan.table.clone(), reason })
+}
+
+fn match_columns(
+    scan: &TableScan,
+    stored: &Schema,
+    descriptor: &SchemaDescriptor,
+    renamed: Option<SchemaDescPtr>,
+) -> FileColumns {
+    let by_id: HashMap<i32, usize> =
+        scan.schema.fields().iter().enumerate().filter_map(|(i, f)| Some((field_id(f)?, i))).collect();
+    let mut leaves = types::Leaves::new(descriptor);
+    let mut problems = Vec::new();
+    let mut present = HashSet::new();
+    let mut fields = Vec::with_capacity(stored.fields().len());
+    for field in stored.fields() {
+        let target = field_id(field).and_then(|id| by_id.get(&id).copied());
+        let Some(index) = target else {
+            leaves.skip(field.data_type());
+            fields.push(Arc::clone(field));
+            continue;
+        };
+        present.insert(index);
+        let wanted = scan.schema.field(index);
+        match types::read_type(field.data_type(), wanted.data_type(), wanted.name(), &mut leaves) {
+            Ok(read) => fields.push(Arc::new(
+                Field::new(field.name(), read, field.is_nullable()).with_metadata(wanted.metadata().clone()),
+            )),
+            Err(problem) => {
+                problems.push((index, problem));
+                fields.push(Arc::clone(field));
+            }
+        }
+    }
+    FileColumns {
+        schema: Arc::new(Schema::new(Fields::from(fields))),
+        renamed,
+        absent: (0..scan.schema.fields().len()).filter(|index| !present.contains(index)).collect(),
+        problems,
+    }
+}
+
+/// Leaf columns below a type, in Parquet's order.
+fn leaf_count(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|f| leaf_count(f.data_type())).sum(),
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => leaf_count(field.data_type()),
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;

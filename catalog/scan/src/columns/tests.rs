@@ -1,0 +1,150 @@
+//! Types and names, without files.
+
+use parquet::schema::parser::parse_message_type;
+
+use super::*;
+use crate::testing::{field, required};
+use arrow::datatypes::TimeUnit;
+
+fn columns(table: Vec<Field>, mapping: Option<&str>, message: &str) -> Result<FileColumns> {
+    let scan = TableScan {
+        table: "lake.db.t".to_owned(),
+        table_uuid: uuid::Uuid::nil(),
+        snapshot_id: None,
+        schema: Arc::new(Schema::new(table)),
+        name_mapping: mapping.map(str::to_owned),
+    };
+    let root = Arc::new(parse_message_type(message).unwrap());
+    resolve(&scan, &Arc::new(SchemaDescriptor::new(root)), "s3://b/f.parquet")
+}
+
+/// Type read for a single column, or the problem.
+fn read(wanted: DataType, column: &str) -> std::result::Result<DataType, String> {
+    let columns =
+        columns(vec![field(1, "c", wanted)], None, &format!("message m {{ optional {column}; }}")).unwrap();
+    match columns.problems.first() {
+        Some((_, problem)) => Err(format!("{problem:?}")),
+        None => Ok(columns.schema.field(0).data_type().clone()),
+    }
+}
+
+#[test]
+fn types_may_grow_and_not_change() {
+    use DataType::*;
+    let utc = || Some(Arc::from("+00:00"));
+    let us = TimeUnit::Microsecond;
+    let good = [
+        (Int64, "int32 c = 1", Int32),
+        (Int32, "int32 c (INTEGER(16,true)) = 1", Int16),
+        (Float64, "float c = 1", Float32),
+        (Decimal128(20, 2), "int32 c (DECIMAL(9,2)) = 1", Decimal128(9, 2)),
+        (Decimal128(20, 2), "int64 c (DECIMAL(18,2)) = 1", Decimal128(18, 2)),
+        (Decimal128(20, 2), "fixed_len_byte_array(9) c (DECIMAL(20,2)) = 1", Decimal128(20, 2)),
+        (Decimal128(38, 2), "fixed_len_byte_array(17) c (DECIMAL(38,2)) = 1", Decimal256(38, 2)),
+        (Utf8View, "binary c (UTF8) = 1", Utf8View),
+        (Utf8View, "binary c = 1", Utf8View),
+        (BinaryView, "binary c = 1", BinaryView),
+        (FixedSizeBinary(16), "fixed_len_byte_array(16) c (UUID) = 1", FixedSizeBinary(16)),
+        (Timestamp(us, None), "int64 c (TIMESTAMP(MICROS,false)) = 1", Timestamp(us, None)),
+        (Timestamp(us, utc()), "int64 c (TIMESTAMP(MICROS,true)) = 1", Timestamp(us, utc())),
+        (
+            Timestamp(us, utc()),
+            "int64 c (TIMESTAMP(MILLIS,true)) = 1",
+            Timestamp(TimeUnit::Millisecond, utc()),
+        ),
+        (Timestamp(us, utc()), "int96 c = 1", Timestamp(us, utc())),
+        (Timestamp(us, None), "int96 c = 1", Timestamp(us, None)),
+        (Time64(us), "int64 c (TIME(MICROS,false)) = 1", Time64(us)),
+        (Date32, "int32 c (DATE) = 1", Date32),
+    ];
+    for (wanted, stored, expected) in good {
+        assert_eq!(read(wanted.clone(), stored), Ok(expected), "{stored} as {wanted}");
+    }
+    let bad = [
+        (Int32, "int64 c = 1"),
+        (Int64, "int32 c (INTEGER(32,false)) = 1"),
+        (Float32, "double c = 1"),
+        (Float64, "int32 c = 1"),
+        (Decimal128(9, 2), "int64 c (DECIMAL(10,2)) = 1"),
+        (Decimal128(9, 2), "int32 c (DECIMAL(9,3)) = 1"),
+        (Utf8View, "int32 c = 1"),
+        (BinaryView, "binary c (UTF8) = 1"),
+        (Int64, "int64 c (TIMESTAMP(MICROS,true)) = 1"),
+        (Timestamp(us, None), "int64 c = 1"),
+        (Timestamp(us, None), "int64 c (TIMESTAMP(MICROS,true)) = 1"),
+        (Timestamp(us, utc()), "int64 c (TIMESTAMP(MICROS,false)) = 1"),
+        (Timestamp(us, utc()), "int64 c (TIMESTAMP(NANOS,true)) = 1"),
+        (FixedSizeBinary(16), "fixed_len_byte_array(8) c = 1"),
+        (Boolean, "int32 c = 1"),
+    ];
+    for (wanted, stored) in bad {
+        assert!(read(wanted.clone(), stored).unwrap_err().starts_with("Type"), "{stored} as {wanted}");
+    }
+}
+
+#[test]
+fn a_file_that_agrees_with_the_table_is_left_as_it_is() {
+    let table = vec![required(1, "a", DataType::Int64), field(2, "b", DataType::Utf8View)];
+    let file = "message m { required int64 a = 1; optional binary b (UTF8) = 2; optional int32 old = 9; }";
+    let columns = columns(table.clone(), None, file).unwrap();
+    assert!(columns.renamed.is_none());
+    assert!(columns.absent.is_empty() && columns.problems.is_empty());
+    assert_eq!(columns.schema.field(0), &table[0]);
+    assert_eq!(columns.schema.field(1), &table[1]);
+    assert_eq!(columns.schema.field(2).name(), "old");
+}
+
+#[test]
+fn names_follow_ids_at_every_level() {
+    let inner = DataType::Struct(vec![field(4, "x", DataType::Int32), field(9, "y", DataType::Int32)].into());
+    let list = DataType::List(Arc::new(field(3, "element", inner)));
+    let table = vec![field(7, "a", DataType::Int64), field(1, "b", DataType::Int32), field(2, "l", list)];
+    let file = "message m {
+        optional int32 a = 1;
+        optional group items (LIST) = 2 { repeated group list { optional group element = 3 {
+            optional int32 y = 4; optional int32 old = 5; } } }
+        optional int32 l = 6; }";
+    let columns = columns(table, None, file).unwrap();
+    let shown = columns.renamed.unwrap();
+    let paths: Vec<_> = shown.columns().iter().map(|c| c.path().string()).collect();
+    assert_eq!(paths, ["b", "l.list.element.x", "l.list.element.old", "\u{1f}2"]);
+    assert_eq!(columns.absent, [0]);
+    assert!(columns.problems.is_empty());
+}
+
+#[test]
+fn files_without_ids_need_a_name_mapping() {
+    let list = DataType::List(Arc::new(field(3, "element", DataType::Int32)));
+    let table =
+        || vec![field(1, "a", DataType::Int32), field(2, "l", list.clone()), field(8, "c", DataType::Int32)];
+    let file = "message m { optional int32 old_a; optional group l (LIST) { repeated group list {
+        optional int32 element; } } optional int32 c; }";
+    let error = columns(table(), None, file).unwrap_err().to_string();
+    assert!(error.contains("lake.db.t") && error.contains("name mapping"), "{error}");
+    let mapping = r#"[{"field-id": 1, "names": ["a", "old_a"]},
+        {"field-id": 2, "names": ["l"], "fields": [{"field-id": 3, "names": ["element"]}]}]"#;
+    let columns = columns(table(), Some(mapping), file).unwrap();
+    assert_eq!(columns.absent, [2], "a column that the mapping does not name is not the table's");
+    assert_eq!(columns.schema.field(0).name(), "a");
+}
+
+#[test]
+fn what_is_not_done_yet_is_said() {
+    let value = DataType::Struct(vec![field(4, "x", DataType::Int32), field(5, "y", DataType::Int32)].into());
+    let entries =
+        DataType::Struct(vec![required(2, "key", DataType::Utf8View), field(3, "value", value)].into());
+    let map = DataType::Map(Arc::new(Field::new("key_value", entries, false)), false);
+    let file = "message m { optional group m (MAP) = 1 { repeated group key_value {
+        required binary key (UTF8) = 2; optional group value = 3 { optional int32 x = 4; } } } }";
+    let found = columns(vec![field(1, "m", map)], None, file).unwrap();
+    let scan = TableScan {
+        table: "lake.db.t".to_owned(),
+        table_uuid: uuid::Uuid::nil(),
+        snapshot_id: None,
+        schema: Arc::new(Schema::empty()),
+        name_mapping: None,
+    };
+    let error = found.check(&scan, "s3://b/f", &[true], &[]).unwrap_err();
+    assert!(matches!(error, Error::NotSupported { .. }), "{error}");
+    found.check(&scan, "s3://b/f", &[false], &[]).unwrap();
+}

@@ -1,0 +1,188 @@
+//! Which type a column is read as, and whether that is allowed.
+//!
+//! Iceberg lets a column's type grow (int to long, float to double, a wider
+//! decimal) and nothing else. Everything that this module does not name is a
+//! problem with the column: a cast that happens to exist is no reason to
+//! apply it. What is read may still differ from the table's type where a
+//! lossless cast follows (`Int32` read, `Int64` wanted).
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use parquet::basic::Type as PhysicalType;
+use parquet::schema::types::SchemaDescriptor;
+
+use super::{Problem, leaf_count};
+use crate::task::field_id;
+
+/// Walks the file's leaf columns in step with its Arrow types.
+pub(super) struct Leaves<'a> {
+    descriptor: &'a SchemaDescriptor,
+    next: usize,
+}
+
+impl<'a> Leaves<'a> {
+    pub(super) fn new(descriptor: &'a SchemaDescriptor) -> Self {
+        Self { descriptor, next: 0 }
+    }
+
+    /// Passes over all leaves of a column.
+    pub(super) fn skip(&mut self, data_type: &DataType) {
+        self.next += leaf_count(data_type);
+    }
+
+    fn take(&mut self) -> Option<PhysicalType> {
+        let index = self.next;
+        self.next += 1;
+        (index < self.descriptor.num_columns()).then(|| self.descriptor.column(index).physical_type())
+    }
+}
+
+/// The type to ask the reader for, so that `stored` becomes `wanted` with at most a lossless cast.
+/// Consumes the column's leaves in any case.
+pub(super) fn read_type(
+    stored: &DataType,
+    wanted: &DataType,
+    column: &str,
+    leaves: &mut Leaves<'_>,
+) -> Result<DataType, Problem> {
+    let end = leaves.next + leaf_count(stored);
+    let result = resolve(stored, wanted, column, false, leaves);
+    leaves.next = end;
+    result
+}
+
+/// `rigid`: inside a map, whose values are cast by position.
+fn resolve(
+    stored: &DataType,
+    wanted: &DataType,
+    column: &str,
+    rigid: bool,
+    leaves: &mut Leaves<'_>,
+) -> Result<DataType, Problem> {
+    let mismatch = || Problem::Type {
+        column: column.to_owned(),
+        expected: wanted.to_string(),
+        found: stored.to_string(),
+    };
+    match (stored, wanted) {
+        (DataType::Struct(stored), DataType::Struct(wanted)) => {
+            Ok(DataType::Struct(resolve_struct(stored, wanted, column, rigid, leaves)?))
+        }
+        (DataType::List(stored), DataType::List(wanted)) => {
+            let element = resolve_child(stored, wanted, &format!("{column}.element"), rigid, leaves)?;
+            Ok(DataType::List(element))
+        }
+        (DataType::Map(stored, sorted), DataType::Map(wanted, _)) => {
+            let (DataType::Struct(pair), DataType::Struct(wanted_pair)) =
+                (stored.data_type(), wanted.data_type())
+            else {
+                return Err(mismatch());
+            };
+            let ([key, value], [wanted_key, wanted_value]) = (pair.as_ref(), wanted_pair.as_ref()) else {
+                return Err(mismatch());
+            };
+            let key = resolve_child(key, wanted_key, &format!("{column}.key"), true, leaves)?;
+            let value = resolve_child(value, wanted_value, &format!("{column}.value"), true, leaves)?;
+            let pair = DataType::Struct(Fields::from(vec![key, value]));
+            let entries = Field::new(stored.name(), pair, stored.is_nullable())
+                .with_metadata(wanted.metadata().clone());
+            Ok(DataType::Map(Arc::new(entries), *sorted))
+        }
+        _ if stored.is_nested() || wanted.is_nested() => Err(mismatch()),
+        _ => {
+            let int96 = leaves.take() == Some(PhysicalType::INT96);
+            leaf(stored, wanted, int96).ok_or_else(mismatch)
+        }
+    }
+}
+
+fn resolve_child(
+    stored: &FieldRef,
+    wanted: &FieldRef,
+    column: &str,
+    rigid: bool,
+    leaves: &mut Leaves<'_>,
+) -> Result<FieldRef, Problem> {
+    let read = resolve(stored.data_type(), wanted.data_type(), column, rigid, leaves)?;
+    Ok(Arc::new(
+        Field::new(stored.name(), read, stored.is_nullable()).with_metadata(wanted.metadata().clone()),
+    ))
+}
+
+/// Fields of a struct by id. Their names agree already, see the module `rename`; what is added,
+/// dropped or moved is settled by a cast by name that follows.
+fn resolve_struct(
+    stored: &Fields,
+    wanted: &Fields,
+    column: &str,
+    rigid: bool,
+    leaves: &mut Leaves<'_>,
+) -> Result<Fields, Problem> {
+    let mut read = Vec::with_capacity(stored.len());
+    let mut found = vec![false; wanted.len()];
+    let mut in_order = true;
+    for (position, field) in stored.iter().enumerate() {
+        let id = field_id(field);
+        let index = id.and_then(|id| wanted.iter().position(|w| field_id(w) == Some(id)));
+        let Some(index) = index else {
+            leaves.skip(field.data_type());
+            read.push(Arc::clone(field));
+            in_order = false;
+            continue;
+        };
+        found[index] = true;
+        in_order &= index == position;
+        let path = format!("{column}.{}", wanted[index].name());
+        read.push(resolve_child(field, &wanted[index], &path, rigid, leaves)?);
+    }
+    if !found.contains(&true) {
+        let feature = format!("column {column:?}, none of whose fields is in the file");
+        return Err(Problem::NotSupported { feature });
+    }
+    if let Some(missing) = found.iter().position(|found| !found) {
+        let field = &wanted[missing];
+        if !field.is_nullable() {
+            return Err(Problem::Missing { column: format!("{column}.{}", field.name()) });
+        }
+        in_order = false;
+    }
+    if rigid && !in_order {
+        let feature = format!("schema evolution inside the map column {column:?}");
+        return Err(Problem::NotSupported { feature });
+    }
+    Ok(Fields::from(read))
+}
+
+/// The type to read a leaf column as, or `None` if it may not be read as `wanted`.
+fn leaf(stored: &DataType, wanted: &DataType, int96: bool) -> Option<DataType> {
+    use DataType::*;
+    if int96 {
+        // Without a unit or zone of its own; the reader converts to what it is told.
+        return matches!(wanted, Timestamp(_, _)).then(|| wanted.clone());
+    }
+    match (stored, wanted) {
+        _ if stored == wanted => Some(stored.clone()),
+        // A column that holds only NULLs and was annotated so.
+        (Null, _) => Some(Null),
+        (Int8 | Int16, Int32) | (Int8 | Int16 | Int32, Int64) | (Float32, Float64) => Some(stored.clone()),
+        (Decimal128(precision, scale) | Decimal256(precision, scale), Decimal128(wider, same))
+            if precision <= wider && scale == same =>
+        {
+            Some(stored.clone())
+        }
+        (Utf8, Utf8View | LargeUtf8) | (Binary, BinaryView | LargeBinary) => Some(wanted.clone()),
+        // Old writers left out the annotation of strings. The reader checks the UTF-8.
+        (Binary, Utf8 | Utf8View | LargeUtf8) => Some(wanted.clone()),
+        (Time32(TimeUnit::Millisecond), Time64(_)) => Some(stored.clone()),
+        (Timestamp(unit, zone), Timestamp(finer, wanted_zone)) if zone.is_some() == wanted_zone.is_some() => {
+            let lossless = unit == finer
+                || matches!(
+                    (unit, finer),
+                    (TimeUnit::Millisecond, TimeUnit::Microsecond | TimeUnit::Nanosecond)
+                );
+            lossless.then(|| Timestamp(*unit, wanted_zone.clone()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,362 @@
+//! Opening one file: footer, columns, then DataFusion's Parquet morsels.
+//!
+//! ```text
+//!   plan_file ── pruned by a dynamic filter already? ── none
+//!       └─ pending: footer (cache) ── resolve columns ── inner.plan_file ── morsels, counted
+//! ```
+//!
+//! Everything that fails on the way names the table and the file.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::physical_plan::{
+    FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
+use datafusion::physical_expr::expressions::DynamicFilterTracking;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_optimizer::pruning::FilePruner;
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_plan::metrics::Count;
+use datafusion::scalar::ScalarValue;
+use datafusion_datasource::PartitionedFile;
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::ObjectStore;
+
+use super::IcebergSource;
+use super::adapter::ColumnAdapterFactory;
+use super::footer::{self, Footers};
+use super::reader::{LoadedFooter, ReaderFactory};
+use crate::columns::{FileColumns, Resolver};
+use crate::error::Error;
+use crate::metrics::ROWS;
+use crate::observer::ScanObserver;
+use crate::storage::attachments;
+use crate::task::{FileTask, TableScan, field_id};
+
+/// Opens the files of one partition.
+pub(super) struct IcebergMorselizer {
+    opener: Arc<Opener>,
+    /// The predicate, if it holds a dynamic filter: only then may a planned file have become useless.
+    dynamic: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// What every file of the partition shares.
+struct Opener {
+    /// For files without constants, nearly all.
+    inner: Arc<dyn Morselizer>,
+    source: ParquetSource,
+    store: Arc<dyn ObjectStore>,
+    /// The scan without its files.
+    config: FileScanConfig,
+    partition: usize,
+    footers: Footers,
+    resolver: Arc<Resolver>,
+    /// By table column: whether the scan uses it.
+    used: Vec<bool>,
+    report: Arc<Report>,
+}
+
+/// Whom a scan reports to.
+struct Report {
+    scan: Arc<TableScan>,
+    query_id: Option<Arc<str>>,
+    observer: Option<Arc<dyn ScanObserver>>,
+}
+
+impl IcebergMorselizer {
+    pub(super) fn new(
+        source: &IcebergSource,
+        store: Arc<dyn ObjectStore>,
+        base: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Self> {
+        let attachments = attachments(&store);
+        let parquet = source.parquet()?.clone();
+        let parquet =
+            parquet.with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(Arc::clone(&store))));
+        let predicate = parquet.filter();
+        let config = FileScanConfigBuilder::new(base.object_store_url.clone(), Arc::new(parquet.clone()))
+            .with_limit(base.limit)
+            .with_preserve_order(base.preserve_order)
+            .with_expr_adapter(Some(Arc::new(ColumnAdapterFactory::default())))
+            .build();
+        let options = &parquet.table_parquet_options().global;
+        let footers = Footers {
+            store: Arc::clone(&store),
+            cache: attachments.footers,
+            size_hint: options.metadata_size_hint,
+            page_index: options.enable_page_index && predicate.is_some(),
+        };
+        let opener = Opener {
+            inner: parquet.create_morselizer(Arc::clone(&store), &config, partition)?.into(),
+            used: used_columns(&parquet),
+            source: parquet,
+            store,
+            config,
+            partition,
+            footers,
+            resolver: Arc::clone(&source.resolver),
+            report: Arc::new(Report {
+                scan: Arc::clone(&source.scan),
+                query_id: source.query_id.clone(),
+                observer: attachments.observer,
+            }),
+        };
+        let dynamic = predicate.filter(|p| DynamicFilterTracking::classify(p).contains_dynamic_filter());
+        Ok(Self { opener: Arc::new(opener), dynamic })
+    }
+
+    /// Whether a dynamic filter proves by now that no row of the file is wanted. Asked before the
+    /// footer is read; the reader asks again, and goes on asking while it reads.
+    fn is_pruned(&self, file: &PartitionedFile) -> Result<bool> {
+        let Some(predicate) = &self.dynamic else {
+            return Ok(false);
+        };
+        let schema = self.opener.source.table_schema().file_schema();
+        match FilePruner::try_new(Arc::clone(predicate), schema, file, Count::new()) {
+            Some(mut pruner) => pruner.should_prune(),
+            None => Ok(false),
+        }
+    }
+}
+
+impl std::fmt::Debug for IcebergMorselizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IcebergMorselizer").field("partition", &self.opener.partition).finish_non_exhaustive()
+    }
+}
+
+impl Morselizer for IcebergMorselizer {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let task = file.extensions.get_arc::<FileTask>().ok_or_else(|| Error::MissingFileTask {
+            table: self.opener.report.scan.table.clone(),
+            path: file.object_meta.location.to_string(),
+        })?;
+        if self.is_pruned(&file)? {
+            return Ok(Box::new(Pruned));
+        }
+        Ok(Box::new(OpenPlanner { opener: Arc::clone(&self.opener), file, task }))
+    }
+}
+
+/// A file of which nothing is wanted.
+#[derive(Debug)]
+struct Pruned;
+
+impl MorselPlanner for Pruned {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        Ok(None)
+    }
+}
+
+/// A file that is about to be opened.
+struct OpenPlanner {
+    opener: Arc<Opener>,
+    file: PartitionedFile,
+    task: Arc<FileTask>,
+}
+
+impl std::fmt::Debug for OpenPlanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenPlanner").field("uri", &self.task.uri).finish_non_exhaustive()
+    }
+}
+
+impl MorselPlanner for OpenPlanner {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        Ok(Some(MorselPlan::new().with_pending_planner(async move {
+            let context =
+                Arc::new(FileContext { report: Arc::clone(&self.opener.report), uri: self.task.uri.clone() });
+            context.report.opened(&self.task, &self.file);
+            let planner = self.opener.open(self.file, &self.task).await.map_err(|e| context.name(e))?;
+            Ok(Box::new(FilePlanner { inner: planner, context }) as Box<dyn MorselPlanner>)
+        })))
+    }
+}
+
+impl Opener {
+    async fn open(&self, mut file: PartitionedFile, task: &FileTask) -> Result<Box<dyn MorselPlanner>> {
+        let (footer, size) = self.footers.load(&file.object_meta).await?;
+        file.object_meta.size = size;
+        let metadata = footer.file_metadata();
+        let rows = metadata.num_rows();
+        if u64::try_from(rows).ok() != Some(task.record_count) {
+            let expected = task.record_count;
+            let reason = format!("it has {rows} rows where its manifest says {expected}");
+            let table = self.report.scan.table.clone();
+            return Err(Error::DamagedFile { table, file: task.uri.clone(), reason }.into());
+        }
+        let columns = self.resolver.resolve(&metadata.schema_descr_ptr(), &task.uri)?;
+        let ids: Vec<i32> = task.constants.iter().map(|(id, _)| *id).collect();
+        columns.check(&self.report.scan, &task.uri, &self.used, &ids)?;
+        let footer = match &columns.renamed {
+            Some(schema) => Arc::new(footer::with_schema(&footer, Arc::clone(schema))),
+            None => footer,
+        };
+        file.arrow_schema = Some(Arc::clone(&columns.schema));
+        file.extensions.insert(LoadedFooter(footer));
+        let constants = self.constants(&columns, task)?;
+        if constants.is_empty() {
+            return self.inner.plan_file(file);
+        }
+        let mut config = self.config.clone();
+        config.expr_adapter_factory = Some(Arc::new(ColumnAdapterFactory::new(constants)));
+        self.source.create_morselizer(Arc::clone(&self.store), &config, self.partition)?.plan_file(file)
+    }
+
+    /// Values of the used columns that the file lacks, by name.
+    fn constants(&self, columns: &FileColumns, task: &FileTask) -> Result<HashMap<String, ScalarValue>> {
+        let mut constants = HashMap::new();
+        if task.constants.is_empty() {
+            return Ok(constants);
+        }
+        for index in columns.absent.iter().filter(|index| self.used[**index]) {
+            let field = self.report.scan.schema.field(*index);
+            let value = field_id(field)
+                .and_then(|id| task.constants.iter().find(|(source, _)| *source == id))
+                .map(|(_, value)| value.cast_to(field.data_type()));
+            if let Some(value) = value {
+                constants.insert(field.name().clone(), value?);
+            }
+        }
+        Ok(constants)
+    }
+}
+
+/// By table column: whether projection or predicate mention it.
+fn used_columns(source: &ParquetSource) -> Vec<bool> {
+    let mut used = vec![false; source.table_schema().table_schema().fields().len()];
+    let projected = source.projection().into_iter().flat_map(|p| p.expr_iter());
+    for expr in projected.chain(source.filter()) {
+        for column in collect_columns(&expr) {
+            if let Some(slot) = used.get_mut(column.index()) {
+                *slot = true;
+            }
+        }
+    }
+    used
+}
+
+impl Report {
+    fn opened(&self, task: &FileTask, file: &PartitionedFile) {
+        if let Some(observer) = &self.observer {
+            observer.opened(self.query_id.as_deref(), task, range(file));
+        }
+    }
+
+    fn rows(&self, n: usize) {
+        ROWS.inc_by(n as u64);
+        if let Some(observer) = &self.observer {
+            observer.rows_of(self.query_id.as_deref(), n);
+        }
+    }
+}
+
+/// The byte range of a file that is to be read, if not all of it.
+pub(crate) fn range(file: &PartitionedFile) -> Option<Range<u64>> {
+    let range = file.range.as_ref()?;
+    Some(u64::try_from(range.start).unwrap_or(0)..u64::try_from(range.end).unwrap_or(0))
+}
+
+/// One file being read: names its errors and counts its rows.
+struct FileContext {
+    report: Arc<Report>,
+    uri: String,
+}
+
+impl FileContext {
+    /// Says which file an error is about, unless it says so itself.
+    fn name(&self, error: DataFusionError) -> DataFusionError {
+        if let DataFusionError::External(source) = &error
+            && source.downcast_ref::<Error>().is_some()
+        {
+            return error;
+        }
+        error.context(format!("cannot read file {:?} of table {}", self.uri, self.report.scan.table))
+    }
+
+    /// The same for an error while rows are read, which may also be the query's own (a division by
+    /// zero in a pushed expression) and then has nothing to do with the file.
+    fn name_if_storage(&self, error: DataFusionError) -> DataFusionError {
+        let about_the_file = match error.find_root() {
+            DataFusionError::ParquetError(_)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::IoError(_) => true,
+            DataFusionError::ArrowError(source, _) => {
+                matches!(source.as_ref(), ArrowError::ParquetError(_) | ArrowError::IoError(_, _))
+            }
+            DataFusionError::External(source) => {
+                source.is::<parquet::errors::ParquetError>() || source.is::<object_store::Error>()
+            }
+            _ => false,
+        };
+        if about_the_file { self.name(error) } else { error }
+    }
+}
+
+/// A planner of the Parquet source, and whatever it turns into.
+struct FilePlanner {
+    inner: Box<dyn MorselPlanner>,
+    context: Arc<FileContext>,
+}
+
+impl std::fmt::Debug for FilePlanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FilePlanner").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl MorselPlanner for FilePlanner {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { inner, context } = *self;
+        let Some(mut plan) = inner.plan().map_err(|error| context.name(error))? else {
+            return Ok(None);
+        };
+        let planner = |inner, context: &Arc<FileContext>| {
+            Box::new(FilePlanner { inner, context: Arc::clone(context) }) as Box<dyn MorselPlanner>
+        };
+        let morsel = |inner| Box::new(FileMorsel { inner, context: Arc::clone(&context) }) as Box<dyn Morsel>;
+        let mut wrapped = MorselPlan::new()
+            .with_morsels(plan.take_morsels().into_iter().map(morsel).collect())
+            .with_planners(plan.take_ready_planners().into_iter().map(|p| planner(p, &context)).collect());
+        if let Some(pending) = plan.take_pending_planner() {
+            wrapped.set_pending_planner(async move {
+                let inner = pending.await.map_err(|error| context.name(error))?;
+                Ok(planner(inner, &context))
+            });
+        }
+        Ok(Some(wrapped))
+    }
+}
+
+struct FileMorsel {
+    inner: Box<dyn Morsel>,
+    context: Arc<FileContext>,
+}
+
+impl std::fmt::Debug for FileMorsel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileMorsel").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Morsel for FileMorsel {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let Self { inner, context } = *self;
+        let watch = move |batch: Result<RecordBatch>| match batch {
+            Ok(batch) => {
+                context.report.rows(batch.num_rows());
+                Ok(batch)
+            }
+            Err(error) => Err(context.name_if_storage(error)),
+        };
+        inner.into_stream().map(watch).boxed()
+    }
+}

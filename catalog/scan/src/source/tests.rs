@@ -1,0 +1,464 @@
+//! Tables of real files, queried: each test with filters in the reader and above it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{
+    ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, StringArray, StructArray,
+};
+use arrow::datatypes::{DataType, Field, Int32Type};
+use datafusion::physical_plan::displayable;
+use parking_lot::Mutex;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+use super::*;
+use crate::testing::{Table, field, query, required, run, text};
+use crate::{FileTask, ScanObserver, scan_of, with_groups, with_query_id};
+use datafusion::scalar::ScalarValue;
+
+fn ints(values: impl IntoIterator<Item = i32>) -> ArrayRef {
+    Arc::new(Int32Array::from_iter_values(values))
+}
+
+fn strings(values: &[&str]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+/// Ten rows a row group, with page indexes.
+fn small_row_groups() -> WriterProperties {
+    WriterProperties::builder()
+        .set_max_row_group_row_count(Some(10))
+        .set_data_page_row_count_limit(5)
+        .set_write_batch_size(5)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .build()
+}
+
+/// `b` was `a` in the first file; a new `a` came later and is only in the second.
+fn renamed() -> Table {
+    Table::new(vec![
+        field(2, "a", DataType::Int32),
+        field(1, "b", DataType::Int32),
+        field(3, "s", DataType::Utf8View),
+    ])
+    .file_with(
+        vec![
+            (field(1, "a", DataType::Int32), ints(0..40)),
+            (field(3, "s", DataType::Utf8), strings(&["x"; 40])),
+        ],
+        small_row_groups(),
+    )
+    .file(vec![
+        (field(1, "b", DataType::Int32), ints([100])),
+        (field(2, "a", DataType::Int32), ints([5])),
+        (field(3, "s", DataType::Utf8), strings(&["y"])),
+    ])
+}
+
+#[tokio::test]
+async fn columns_are_found_by_id_after_rename_reorder_and_add() {
+    assert_eq!(renamed().sql("select a, b, s from t where b >= 38").await.unwrap(), "5|100|y\n|38|x\n|39|x");
+    assert_eq!(renamed().sql("select b from t where a = 5").await.unwrap(), "100");
+    assert_eq!(renamed().sql("select b from t where b = 5").await.unwrap(), "5");
+    assert_eq!(renamed().sql("select count(*) from t where a is null").await.unwrap(), "40");
+    assert_eq!(renamed().sql("select sum(b) from t where a is not null or b > 37").await.unwrap(), "177");
+    assert_eq!(renamed().sql("select b from t where a is null order by b desc limit 1").await.unwrap(), "39");
+}
+
+#[tokio::test]
+async fn a_column_dropped_and_added_again_does_not_show_its_old_data() {
+    let table = || {
+        Table::new(vec![field(1, "id", DataType::Int32), field(5, "v", DataType::Utf8View)])
+            .file(vec![
+                (field(1, "id", DataType::Int32), ints([1, 2])),
+                (field(2, "v", DataType::Int64), Arc::new(Int64Array::from(vec![7, 8])) as ArrayRef),
+            ])
+            .file(vec![
+                (field(5, "v", DataType::Utf8), strings(&["n"])),
+                (field(1, "id", DataType::Int32), ints([3])),
+            ])
+    };
+    assert_eq!(table().sql("select * from t").await.unwrap(), "1|\n2|\n3|n");
+    assert_eq!(table().sql("select id from t where v is null").await.unwrap(), "1\n2");
+    assert_eq!(table().sql("select id from t where v = 'n'").await.unwrap(), "3");
+    assert_eq!(table().sql("select count(v) from t").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn types_that_grew_are_widened_and_pruned_rightly() {
+    let table = || {
+        Table::new(vec![field(1, "i", DataType::Int64), field(2, "f", DataType::Float64)]).file_with(
+            vec![
+                (field(1, "i", DataType::Int32), ints(0..30)),
+                (
+                    field(2, "f", DataType::Float32),
+                    Arc::new(Float32Array::from_iter_values((0..30).map(|i| i as f32 / 2.0))),
+                ),
+            ],
+            small_row_groups(),
+        )
+    };
+    assert_eq!(table().sql("select i, f from t where i = 25").await.unwrap(), "25|12.5");
+    assert_eq!(table().sql("select i from t where f <= 0.5").await.unwrap(), "0\n1");
+    assert_eq!(table().sql("select i from t where i > 5000000000").await.unwrap(), "");
+    assert_eq!(
+        table().sql("select arrow_typeof(i), arrow_typeof(f) from t limit 1").await.unwrap(),
+        "Int64|Float64"
+    );
+}
+
+#[tokio::test]
+async fn a_type_that_may_not_be_read_is_an_error_naming_table_column_and_file() {
+    let table = || {
+        Table::new(vec![field(1, "id", DataType::Int32), field(2, "v", DataType::Int32)]).file(vec![
+            (field(1, "id", DataType::Int32), ints([1])),
+            (field(2, "v", DataType::Utf8), strings(&["1"])),
+        ])
+    };
+    let error = table().sql("select v from t").await.unwrap_err().to_string();
+    for part in ["lake.db.t", "\"v\"", "0.parquet"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(table().sql("select id from t").await.unwrap(), "1", "a column not asked for does no harm");
+}
+
+#[tokio::test]
+async fn a_missing_required_column_is_an_error_unless_its_partition_has_a_value() {
+    let table = || {
+        Table::new(vec![field(1, "id", DataType::Int32), required(2, "day", DataType::Utf8View)])
+            .file(vec![(field(1, "id", DataType::Int32), ints([1, 2]))])
+    };
+    let error = table().sql("select * from t").await.unwrap_err().to_string();
+    assert!(error.contains("required column \"day\"") && error.contains("0.parquet"), "{error}");
+    let constant = || {
+        let mut table = table();
+        table.task(0).constants = vec![(2, text("mon"))];
+        table
+    };
+    assert_eq!(constant().sql("select * from t").await.unwrap(), "1|mon\n2|mon");
+    assert_eq!(constant().sql("select id from t where day = 'mon' and id > 1").await.unwrap(), "2");
+    assert_eq!(constant().sql("select id from t where day = 'tue'").await.unwrap(), "");
+    assert_eq!(constant().sql("select upper(day), count(*) from t group by 1").await.unwrap(), "MON|2");
+}
+
+#[tokio::test]
+async fn a_column_in_the_file_wins_over_the_partition_value() {
+    let mut table = Table::new(vec![field(1, "id", DataType::Int32)])
+        .file(vec![(field(1, "id", DataType::Int32), ints([1]))]);
+    table.task(0).constants = vec![(1, ScalarValue::Int32(Some(9)))];
+    assert_eq!(table.sql("select id from t").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn a_required_column_written_as_optional_keeps_its_pruning() {
+    let table = Table::new(vec![required(1, "id", DataType::Int32)])
+        .file_with(vec![(field(1, "id", DataType::Int32), ints(0..40))], small_row_groups());
+    let ctx = table.context(&[]);
+    let text = query(&ctx, "explain analyze select id from t where id = 35").await.unwrap();
+    assert!(text.contains("row_groups_pruned_statistics=4 total → 1 matched"), "{text}");
+}
+
+#[tokio::test]
+async fn a_renamed_column_keeps_its_pruning_and_pages() {
+    let ctx = renamed().context(&[]);
+    let text = query(&ctx, "explain analyze select b from t where b = 37").await.unwrap();
+    assert!(text.contains("row_groups_pruned_statistics=5 total → 1 matched"), "{text}");
+    assert!(text.contains("page_index_rows_pruned=10 total → 5 matched"), "{text}");
+}
+
+#[tokio::test]
+async fn files_without_ids_are_read_by_name_mapping_only() {
+    let table = || {
+        Table::new(vec![field(1, "id", DataType::Int32), field(2, "x", DataType::Int32)]).file(vec![
+            (Field::new("old", DataType::Int32, true), ints([1])),
+            (Field::new("x", DataType::Int32, true), ints([2])),
+        ])
+    };
+    let error = table().sql("select id from t").await.unwrap_err().to_string();
+    assert!(error.contains("lake.db.t") && error.contains("not supported yet"), "{error}");
+    let mapped = table().with_name_mapping(r#"[{"field-id": 1, "names": ["id", "old"]}]"#);
+    assert_eq!(mapped.sql("select * from t").await.unwrap(), "1|");
+}
+
+#[tokio::test]
+async fn nested_columns_are_read_and_evolve_by_id() {
+    let fields = |fields: Vec<Field>| DataType::Struct(fields.into());
+    let wanted = fields(vec![
+        field(4, "renamed", DataType::Int64),
+        field(6, "added", DataType::Utf8View),
+        field(5, "n", DataType::Int32),
+    ]);
+    let list = |element| DataType::List(Arc::new(field(7, "element", element)));
+    let stored = vec![
+        (
+            field(3, "s", fields(vec![field(5, "n", DataType::Int32), field(4, "old", DataType::Int32)])),
+            Arc::new(StructArray::from(vec![
+                (Arc::new(field(5, "n", DataType::Int32)), ints([1, 2])),
+                (Arc::new(field(4, "old", DataType::Int32)), ints([10, 20])),
+            ])) as ArrayRef,
+        ),
+        (field(2, "l", list(DataType::Int32)), {
+            let values = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+            let (_, offsets, values, nulls) = values.into_parts();
+            Arc::new(ListArray::new(Arc::new(field(7, "element", DataType::Int32)), offsets, values, nulls))
+                as ArrayRef
+        }),
+    ];
+    let table = || {
+        Table::new(vec![field(2, "l", list(DataType::Int64)), field(3, "s", wanted.clone())])
+            .file(stored.clone())
+    };
+    assert_eq!(
+        table().sql("select * from t").await.unwrap(),
+        "[1, ]|{renamed: 10, added: , n: 1}\n|{renamed: 20, added: , n: 2}"
+    );
+    assert_eq!(table().sql("select s['renamed'] from t where s['n'] = 2").await.unwrap(), "20");
+    assert_eq!(
+        table().sql("select s['n'] from t where s['added'] is null and s['renamed'] < 15").await.unwrap(),
+        "1"
+    );
+    assert_eq!(table().sql("select s['n'] from t where l is null").await.unwrap(), "2");
+}
+
+#[tokio::test]
+async fn physical_variants_of_a_type_read_the_same() {
+    use arrow::array::{BinaryArray, Decimal128Array, FixedSizeBinaryArray, TimestampMillisecondArray};
+    use arrow::datatypes::TimeUnit::{Microsecond, Millisecond};
+    let zoned = |unit| DataType::Timestamp(unit, Some("+00:00".into()));
+    let decimal = |precision| {
+        let array = Decimal128Array::from(vec![12345, -5]).with_precision_and_scale(precision, 2).unwrap();
+        (DataType::Decimal128(precision, 2), Arc::new(array) as ArrayRef)
+    };
+    let table = || {
+        let mut table = Table::new(vec![
+            field(1, "d", DataType::Decimal128(30, 2)),
+            field(2, "ts", zoned(Microsecond)),
+            field(3, "s", DataType::Utf8View),
+            field(4, "u", DataType::FixedSizeBinary(16)),
+        ]);
+        for precision in [9, 18, 30] {
+            let (decimal_type, decimals) = decimal(precision);
+            let millis = TimestampMillisecondArray::from(vec![1_000, -1]).with_timezone("UTC");
+            let uuids = FixedSizeBinaryArray::try_from_iter([[1u8; 16], [2u8; 16]].into_iter()).unwrap();
+            table = table.file(vec![
+                (field(1, "d", decimal_type), decimals),
+                (
+                    field(2, "ts", DataType::Timestamp(Millisecond, Some("UTC".into()))),
+                    Arc::new(millis) as ArrayRef,
+                ),
+                (
+                    field(3, "s", DataType::Binary),
+                    Arc::new(BinaryArray::from(vec![&b"x"[..], b"y"])) as ArrayRef,
+                ),
+                (field(4, "u", DataType::FixedSizeBinary(16)), Arc::new(uuids) as ArrayRef),
+            ]);
+        }
+        table
+    };
+    let rows = table().sql("select distinct d, ts, s, u from t").await.unwrap();
+    assert_eq!(rows.lines().count(), 2, "{rows}");
+    assert_eq!(
+        table().sql("select d, ts, s from t where d > 123 limit 1").await.unwrap(),
+        "123.45|1970-01-01T00:00:01Z|x"
+    );
+    assert_eq!(
+        table().sql("select count(*) from t where ts < '1970-01-01T00:00:00Z' and s = 'y'").await.unwrap(),
+        "3"
+    );
+}
+
+#[tokio::test]
+async fn legacy_timestamps_are_read_with_the_tables_unit_and_zone() {
+    use parquet::data_type::{Int96, Int96Type};
+    use parquet::file::writer::SerializedFileWriter;
+    let zoned = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("+00:00".into()));
+    let mut table =
+        Table::new(vec![field(1, "ts", zoned)]).file(vec![(field(1, "x", DataType::Int32), ints([0, 0]))]);
+    let message = "message m { required int96 old_name = 1; }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let file = std::fs::File::create(table.path(0)).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    // Year 9999 and the epoch: nanoseconds would overflow.
+    let (mut late, mut epoch) = (Int96::new(), Int96::new());
+    late.set_data(0, 0, 5_373_484);
+    epoch.set_data(0, 0, 2_440_588);
+    column.typed::<Int96Type>().write_batch(&[late, epoch], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    table.task(0).size_bytes = std::fs::metadata(table.path(0)).unwrap().len();
+    assert_eq!(
+        table.sql("select ts from t where ts >= '1970-01-01T00:00:00Z'").await.unwrap(),
+        "1970-01-01T00:00:00Z\n9999-12-31T00:00:00Z"
+    );
+}
+
+#[tokio::test]
+async fn rows_with_nan_are_not_pruned() {
+    let values: Vec<f64> = (0..10).map(f64::from).chain([f64::NAN]).chain((0..9).map(f64::from)).collect();
+    let table = || {
+        Table::new(vec![field(1, "x", DataType::Float64)]).file_with(
+            vec![(field(1, "x", DataType::Float64), Arc::new(Float64Array::from(values.clone())))],
+            small_row_groups(),
+        )
+    };
+    assert_eq!(table().sql("select x from t where x > 100").await.unwrap(), "NaN");
+    assert_eq!(table().sql("select max(x) from t").await.unwrap(), "NaN");
+    assert_eq!(table().sql("select x from t order by x desc limit 1").await.unwrap(), "NaN");
+    assert_eq!(table().sql("select count(*) from t where x < 2 or x = 7").await.unwrap(), "6");
+}
+
+#[tokio::test]
+async fn ranges_of_a_file_read_each_row_once() {
+    let mut table = Table::new(vec![field(1, "id", DataType::Int32)])
+        .file_with(vec![(field(1, "id", DataType::Int32), ints(0..95))], small_row_groups());
+    let whole = table.groups.remove(0).remove(0);
+    let size = whole.task.size_bytes;
+    for start in (0..size).step_by(97) {
+        let range = start..(start + 97).min(size);
+        let task = FileTask { range: Some(range), ..whole.task.clone() };
+        table.groups.push(vec![crate::PlannedFile { task, statistics: None }]);
+    }
+    // The same file many times: the exact count of rows is not what the helper adds up.
+    let plan = table.plan();
+    let ctx = table.context(&[]);
+    let rows = run(plan, &ctx).await.unwrap();
+    let mut ids: Vec<i32> = rows.lines().map(|line| line.parse().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..95).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_scan_is_repartitioned_by_ranges_and_stays_ours() {
+    let table = Table::new(vec![field(1, "id", DataType::Int32)])
+        .file_with(vec![(field(1, "id", DataType::Int32), ints(0..1000))], small_row_groups());
+    let ctx = table.context(&[
+        ("datafusion.optimizer.repartition_file_min_size", "100"),
+        ("datafusion.execution.target_partitions", "4"),
+        ("datafusion.execution.batch_size", "100"),
+    ]);
+    let frame = ctx.sql("select sum(id) from t").await.unwrap();
+    let plan = frame.clone().create_physical_plan().await.unwrap();
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(text.contains("4 groups") && text.contains("file_type=iceberg"), "{text}");
+    assert_eq!(query(&ctx, "select sum(id), count(*), count(id) from t").await.unwrap(), "499500|1000|1000");
+}
+
+#[tokio::test]
+async fn count_is_answered_from_exact_rows() {
+    let ctx = renamed().context(&[]);
+    let plan = ctx.sql("select count(*) from t").await.unwrap().create_physical_plan().await.unwrap();
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(!text.contains("DataSourceExec: file_groups"), "{text}");
+    assert_eq!(query(&ctx, "select count(*) from t").await.unwrap(), "41");
+}
+
+#[tokio::test]
+async fn top_k_goes_into_the_scan_and_is_right() {
+    let ctx = renamed().context(&[]);
+    let sql = "select b from t order by b desc limit 2";
+    let text = query(&ctx, &format!("explain analyze {sql}")).await.unwrap();
+    assert!(text.contains("DynamicFilter"), "{text}");
+    assert_eq!(query(&ctx, sql).await.unwrap(), "100\n39");
+}
+
+#[tokio::test]
+async fn a_file_without_its_task_fails_the_scan() {
+    let table = renamed();
+    let plan = table.plan();
+    let (config, _) = crate::exec::leaf(&plan).unwrap();
+    let mut config = config.clone();
+    for group in &mut config.file_groups {
+        let files =
+            group.iter().map(|file| PartitionedFile { extensions: Default::default(), ..file.clone() });
+        *group = files.collect::<Vec<_>>().into();
+    }
+    let plan = datafusion::datasource::source::DataSourceExec::from_data_source(config);
+    let ctx = table.context(&[]);
+    let error = run(plan, &ctx).await.unwrap_err().to_string();
+    assert!(error.contains("no file task") && error.contains("lake.db.t"), "{error}");
+}
+
+#[tokio::test]
+async fn missing_cut_and_swapped_files_are_errors_that_name_them() {
+    let gone = renamed();
+    std::fs::remove_file(gone.path(0)).unwrap();
+    let cut = renamed();
+    let bytes = std::fs::read(cut.path(0)).unwrap();
+    std::fs::write(cut.path(0), &bytes[..bytes.len() / 2]).unwrap();
+    let empty = renamed();
+    std::fs::write(empty.path(0), b"").unwrap();
+    let garbled = renamed();
+    let mut bytes = std::fs::read(garbled.path(0)).unwrap();
+    bytes[4..200].fill(0xff);
+    std::fs::write(garbled.path(0), bytes).unwrap();
+    let swapped = renamed();
+    std::fs::copy(swapped.path(1), swapped.path(0)).unwrap();
+    for (what, table) in
+        [("gone", gone), ("cut", cut), ("empty", empty), ("garbled", garbled), ("swapped", swapped)]
+    {
+        let uri = table.groups[0][0].task.uri.clone();
+        let error = table.sql("select a, b from t").await.unwrap_err().to_string();
+        assert!(error.contains("lake.db.t") && error.contains(&uri), "{what}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_length_in_the_manifest_is_survived() {
+    for change in [-3_i64, 5] {
+        let mut table = renamed();
+        let task = table.task(0);
+        task.size_bytes = task.size_bytes.checked_add_signed(change).unwrap();
+        assert_eq!(table.sql("select count(b) from t where b >= 0").await.unwrap(), "41");
+    }
+}
+
+#[tokio::test]
+async fn footers_are_read_once_and_the_observer_hears_of_files_and_rows() {
+    #[derive(Default)]
+    struct Observed {
+        opened: Mutex<Vec<(Option<String>, String)>>,
+        rows: AtomicUsize,
+    }
+    impl ScanObserver for Observed {
+        fn opened(&self, query_id: Option<&str>, task: &FileTask, _range: Option<std::ops::Range<u64>>) {
+            self.opened.lock().push((query_id.map(str::to_owned), task.uri.clone()));
+        }
+        fn rows(&self, n: usize) {
+            self.rows.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+    let observed = Arc::new(Observed::default());
+    let table = renamed();
+    table.router.observe(Arc::clone(&observed) as Arc<dyn ScanObserver>);
+    let plan = with_query_id(table.plan(), "q1").unwrap();
+    let uris: Vec<_> =
+        table.groups.iter().flatten().map(|file| (Some("q1".to_owned()), file.task.uri.clone())).collect();
+    let ctx = table.context(&[]);
+    run(plan, &ctx).await.unwrap();
+    let mut opened = observed.opened.lock().clone();
+    opened.sort();
+    assert_eq!(opened, uris);
+    assert_eq!(observed.rows.load(Ordering::Relaxed), 41);
+    let cached = ctx.runtime_env().cache_manager.get_file_metadata_cache().list_entries();
+    assert_eq!(cached.len(), 2);
+    query(&ctx, "select b from t").await.unwrap();
+    let cached = ctx.runtime_env().cache_manager.get_file_metadata_cache().list_entries();
+    assert!(cached.values().all(|entry| entry.hits > 0), "{cached:?}");
+}
+
+#[tokio::test]
+async fn a_leaf_shows_its_files_and_takes_others() {
+    let table = renamed();
+    let plan = table.plan();
+    let view = scan_of(&plan).unwrap();
+    assert_eq!(view.scan.table, "lake.db.t");
+    assert_eq!(view.groups.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+    let one = with_groups(&plan, vec![view.groups[1].clone(), Vec::new()]).unwrap();
+    assert_eq!(scan_of(&one).unwrap().groups, [view.groups[1].clone(), Vec::new()]);
+    let (config, _) = crate::exec::leaf(&one).unwrap();
+    assert_eq!(config.statistics().num_rows.is_exact(), Some(false));
+    let ctx = table.context(&[]);
+    assert_eq!(run(one, &ctx).await.unwrap(), "5|100|y");
+}

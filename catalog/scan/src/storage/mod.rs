@@ -1,0 +1,84 @@
+//! Storage: every bucket and disk behind one object store.
+//!
+//! ```text
+//!   DataFusion ──> Router (tarn://lakehouse/) ── s3/<bucket>/<key>   ──> layers ── metrics ── limit ── S3
+//!   catalog    ──>                            └─ file/-/<path>       ──> layers ── metrics ── limit ── disk
+//! ```
+//!
+//! Paths inside the router are unique over buckets, so they can be keys of
+//! caches. The one rule: a URI becomes a path here and nowhere else, and its
+//! key is kept byte by byte (no percent-decoding, no normalising).
+
+mod layers;
+mod metrics;
+mod router;
+mod s3;
+mod store;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use layers::Layer;
+pub use router::{Router, path_of, uri_of};
+pub(crate) use store::attachments;
+
+/// How storage is reached. Holds no secrets: keys come from the environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// S3 and what speaks its protocol.
+    pub s3: S3Config,
+    /// Requests in flight to one bucket or disk; more wait.
+    pub concurrent_requests_max: usize,
+    /// How often a failed request is tried again.
+    pub retries_max: usize,
+    /// After this time from the first attempt a request is not tried again.
+    pub retry_timeout_ms: u64,
+    /// Deadline of one attempt, connecting included.
+    pub request_timeout_ms: u64,
+    /// Deadline for connecting.
+    pub connect_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            s3: S3Config::default(),
+            concurrent_requests_max: 64,
+            retries_max: 8,
+            retry_timeout_ms: 60_000,
+            request_timeout_ms: 30_000,
+            connect_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl Config {
+    fn retry_timeout(&self) -> Duration {
+        Duration::from_millis(self.retry_timeout_ms)
+    }
+
+    fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms)
+    }
+}
+
+/// S3, or a server that speaks its protocol. `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
+/// `AWS_SESSION_TOKEN` are read from the environment; without them requests are not signed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Config {
+    /// URL of the server; not set is AWS.
+    pub endpoint: Option<String>,
+    /// Region; not set is `us-east-1`.
+    pub region: Option<String>,
+    /// Put the bucket into the path instead of the host name, as most servers other than AWS want it.
+    pub path_style: bool,
+    /// Allow an endpoint without TLS.
+    pub allow_http: bool,
+}

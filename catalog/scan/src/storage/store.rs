@@ -1,0 +1,183 @@
+//! The one object store: takes a path apart and asks the store behind it.
+
+use std::fmt::{Display, Formatter};
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+use parking_lot::Mutex;
+
+use super::Router;
+use super::router::Located;
+use crate::observer::ScanObserver;
+
+/// Deletes in flight of one `delete_stream`.
+const CONCURRENT_DELETES_MAX: usize = 16;
+
+/// The router as DataFusion sees it.
+#[derive(Debug)]
+pub(super) struct RouterStore {
+    router: Router,
+    /// Footer cache of the environment that this store is registered with.
+    footers: Option<Arc<FileMetadataCache>>,
+}
+
+impl RouterStore {
+    pub(super) fn new(router: Router, footers: Option<Arc<FileMetadataCache>>) -> Self {
+        Self { router, footers }
+    }
+}
+
+/// What a scan gets from the store that it reads through. A file source sees
+/// no task context, only its store; so this is how it finds its process.
+#[derive(Clone, Default)]
+pub(crate) struct Attachments {
+    pub(crate) footers: Option<Arc<FileMetadataCache>>,
+    pub(crate) observer: Option<Arc<dyn ScanObserver>>,
+}
+
+/// Asks `store` for its attachments. Any wrapper that passes options on lets the question through.
+pub(crate) fn attachments(store: &Arc<dyn ObjectStore>) -> Attachments {
+    let question = Question::default();
+    let mut options = GetOptions { head: true, ..GetOptions::default() };
+    options.extensions.insert(question.clone());
+    // The answer is immediate; a store that is no router is not waited for.
+    let _ = store.get_opts(&Path::default(), options).now_or_never();
+    let answer = question.answer.lock().take();
+    answer.unwrap_or_default()
+}
+
+#[derive(Clone, Default)]
+struct Question {
+    answer: Arc<Mutex<Option<Attachments>>>,
+}
+
+impl Display for RouterStore {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Router")
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for RouterStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let Located { store, path, .. } = self.router.locate(location)?;
+        store.put_opts(&path, payload, opts).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let Located { store, path, .. } = self.router.locate(location)?;
+        store.put_multipart_opts(&path, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if let Some(question) = options.extensions.get::<Question>() {
+            let answer = Attachments { footers: self.footers.clone(), observer: self.router.observer() };
+            *question.answer.lock() = Some(answer);
+            return Err(object_store::Error::NotImplemented {
+                operation: "get_opts".to_owned(),
+                implementer: "Router".to_owned(),
+            });
+        }
+        let Located { store, prefix, path } = self.router.locate(location)?;
+        let mut result = store.get_opts(&path, options).await?;
+        result.meta = outer(&prefix, result.meta)?;
+        Ok(result)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let Located { store, path, .. } = self.router.locate(location)?;
+        store.get_ranges(&path, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let router = self.router.clone();
+        let delete = move |location: Result<Path>| {
+            let router = router.clone();
+            async move {
+                let location = location?;
+                let Located { store, path, .. } = router.locate(&location)?;
+                store.delete(&path).await?;
+                Ok(location)
+            }
+        };
+        locations.map(delete).buffered(CONCURRENT_DELETES_MAX).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.router.locate(prefix.unwrap_or(&Path::default())) {
+            Ok(Located { store, prefix, path }) => {
+                store.list(Some(&path)).map(move |meta| outer(&prefix, meta?)).boxed()
+            }
+            Err(error) => futures::stream::once(async { Err(error) }).boxed(),
+        }
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let offset = offset.clone();
+        self.list(prefix).try_filter(move |meta| std::future::ready(meta.location > offset)).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let Located { store, prefix, path } = self.router.locate(prefix.unwrap_or(&Path::default()))?;
+        let found = store.list_with_delimiter(Some(&path)).await?;
+        Ok(ListResult {
+            common_prefixes: found
+                .common_prefixes
+                .iter()
+                .map(|path| join(&prefix, path))
+                .collect::<Result<_>>()?,
+            objects: found.objects.into_iter().map(|meta| outer(&prefix, meta)).collect::<Result<_>>()?,
+        })
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let (from, to) = self.same_store(from, to, "copy")?;
+        from.store.copy_opts(&from.path, &to.path, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        let (from, to) = self.same_store(from, to, "rename")?;
+        from.store.rename_opts(&from.path, &to.path, options).await
+    }
+}
+
+impl RouterStore {
+    fn same_store(&self, from: &Path, to: &Path, operation: &str) -> Result<(Located, Located)> {
+        let (from, to) = (self.router.locate(from)?, self.router.locate(to)?);
+        if from.prefix != to.prefix {
+            return Err(object_store::Error::NotImplemented {
+                operation: format!("{operation} from {:?} to {:?}", from.prefix, to.prefix),
+                implementer: "Router".to_owned(),
+            });
+        }
+        Ok((from, to))
+    }
+}
+
+/// What the backing store says about an object, with its path in the router.
+fn outer(prefix: &str, meta: ObjectMeta) -> Result<ObjectMeta> {
+    Ok(ObjectMeta { location: join(prefix, &meta.location)?, ..meta })
+}
+
+fn join(prefix: &str, path: &Path) -> Result<Path> {
+    Ok(Path::parse(format!("{prefix}/{path}"))?)
+}

@@ -1,0 +1,60 @@
+//! What a scan reads: the table as pinned, and its files.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, SchemaRef};
+use datafusion::common::Statistics;
+use datafusion::scalar::ScalarValue;
+use uuid::Uuid;
+
+/// Key of the Iceberg field id in the metadata of an Arrow field.
+pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
+
+/// The Iceberg field id of an Arrow field.
+pub fn field_id(field: &Field) -> Option<i32> {
+    field.metadata().get(FIELD_ID_KEY)?.parse().ok()
+}
+
+/// One data file, or a range of it, to be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileTask {
+    /// Location exactly as in the manifest.
+    pub uri: String,
+    /// Length of the whole file.
+    pub size_bytes: u64,
+    /// Rows of the whole file.
+    pub record_count: u64,
+    /// Byte range; a row group belongs to the range that its start lies in. `None` is the whole file.
+    pub range: Option<Range<u64>>,
+    /// Partition spec that the file was written with.
+    pub spec_id: i32,
+    /// Source field id and value of each identity partition field, used if the file lacks the column.
+    pub constants: Vec<(i32, ScalarValue)>,
+    /// Data sequence number, which decides what deletes apply.
+    pub data_sequence_number: i64,
+}
+
+/// A file task with what planning knows about its columns.
+#[derive(Clone, Debug)]
+pub struct PlannedFile {
+    /// The file.
+    pub task: FileTask,
+    /// Statistics of the whole file over the table schema. Bounds that may be truncated must not be exact.
+    pub statistics: Option<Arc<Statistics>>,
+}
+
+/// One table, pinned to one snapshot and one schema.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableScan {
+    /// `catalog.schema.table`, for messages.
+    pub table: String,
+    /// Identity of the table: a table dropped and made again under its name has another.
+    pub table_uuid: Uuid,
+    /// The snapshot; `None` for a table without one.
+    pub snapshot_id: Option<i64>,
+    /// The schema to be read, with field ids in the metadata at every level.
+    pub schema: SchemaRef,
+    /// The table's `schema.name-mapping.default`, for files that carry no field ids.
+    pub name_mapping: Option<String>,
+}
