@@ -1,0 +1,358 @@
+//! One version of a table's metadata, parsed and checked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ::iceberg::io::FileIO;
+use ::iceberg::spec::{FormatVersion, SchemaRef as SpecSchemaRef, TableMetadata};
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tarn_scan::write::Transform;
+use uuid::Uuid;
+
+use super::guarded;
+use super::schema::{TableSchema, primitive_type, table_schema, unknown_types};
+use super::transform::transform;
+use crate::error::{Error, Result};
+use crate::name::TableName;
+
+/// The last version of the format that this crate knows.
+const FORMAT_VERSION_MAX: u64 = 3;
+
+/// One version of a table's metadata. Immutable.
+#[derive(Debug)]
+pub struct Metadata {
+    spec: Arc<TableMetadata>,
+    refs: BTreeMap<String, Reference>,
+    json_bytes: usize,
+    /// Arrow schemas made so far, by schema id.
+    schemas: Mutex<HashMap<i32, Arc<TableSchema>>>,
+}
+
+/// A named snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The snapshot.
+    pub snapshot_id: i64,
+    /// Whether it moves with commits.
+    pub kind: ReferenceKind,
+}
+
+/// The kinds of named snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferenceKind {
+    /// Moves with commits to it.
+    Branch,
+    /// Stays.
+    Tag,
+}
+
+/// One snapshot, without its files.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: i64,
+    /// The snapshot that it was made from.
+    pub parent_id: Option<i64>,
+    /// Its place in the order of commits; 0 in tables of version 1.
+    pub sequence_number: i64,
+    /// When it was made, in milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// The schema it was written with, if that is known.
+    pub schema_id: Option<i32>,
+    /// URI of its manifest list.
+    pub manifest_list: String,
+    /// `append`, `overwrite`, `replace` or `delete`.
+    pub operation: String,
+    /// What the writer said about it.
+    pub summary: HashMap<String, String>,
+    /// Whether its manifest list is encrypted.
+    pub encrypted: bool,
+}
+
+/// From when on a snapshot was the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The snapshot.
+    pub snapshot_id: i64,
+    /// From then on, in milliseconds since the epoch.
+    pub timestamp_ms: i64,
+}
+
+/// How files are split by values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionSpec {
+    /// Its id in the table.
+    pub id: i32,
+    /// Its fields, in order.
+    pub fields: Vec<PartitionField>,
+}
+
+/// One field of a partition spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionField {
+    /// Field id of the column it is derived from.
+    pub source_id: i32,
+    /// Its own field id.
+    pub field_id: i32,
+    /// Its name.
+    pub name: String,
+    /// What is done to the column's value; `None` for a transform that we do not know.
+    pub transform: Option<Transform>,
+}
+
+impl Metadata {
+    /// Reads the bytes of a metadata file, gzipped or not.
+    ///
+    /// Fails with [`Error::Corrupt`] for what is no metadata and [`Error::NotSupported`] for types and versions
+    /// that we do not know; both name the table.
+    pub(crate) async fn parse(bytes: Bytes, table: &TableName, file: &str) -> Result<Self> {
+        let corrupt = |reason: String| Error::Corrupt { table: table.clone(), file: file.to_owned(), reason };
+        let gzipped = bytes.starts_with(&[0x1f, 0x8b]);
+        if gzipped {
+            let spec = parse_gzipped(bytes).await.map_err(corrupt)?;
+            return Self::from_spec(spec).map_err(corrupt);
+        }
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
+        check_known(&json, table)?;
+        let refs = references(&json);
+        let spec = guarded(|| Ok(serde_json::from_value::<TableMetadata>(json)?)).map_err(corrupt)?;
+        Ok(Self::new(spec, refs, bytes.len()))
+    }
+
+    /// Metadata of a new version, as the builder made it.
+    pub(super) fn from_spec(spec: TableMetadata) -> Result<Self, String> {
+        let json = serde_json::to_value(&spec).map_err(|e| e.to_string())?;
+        let json_bytes = json.to_string().len();
+        Ok(Self::new(spec, references(&json), json_bytes))
+    }
+
+    fn new(spec: TableMetadata, mut refs: BTreeMap<String, Reference>, json_bytes: usize) -> Self {
+        // Tables of version 1 need not say what their main branch is.
+        if let Some(snapshot_id) = spec.current_snapshot_id() {
+            refs.entry(MAIN_BRANCH.to_owned())
+                .or_insert(Reference { snapshot_id, kind: ReferenceKind::Branch });
+        }
+        Self { spec: Arc::new(spec), refs, json_bytes, schemas: Mutex::default() }
+    }
+
+    /// The bytes of a metadata file.
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self.spec.as_ref())
+            .map_err(|e| Error::Internal(format!("table metadata as JSON: {e}")))
+    }
+
+    /// The crate's own type, for the modules of this border.
+    pub(super) fn spec(&self) -> &Arc<TableMetadata> {
+        &self.spec
+    }
+
+    /// The table's identity, which a table made again under its name does not share.
+    pub fn uuid(&self) -> Uuid {
+        self.spec.uuid()
+    }
+
+    /// The table's folder, without a slash at the end.
+    pub fn location(&self) -> &str {
+        self.spec.location()
+    }
+
+    /// Version of the format: 1, 2 or 3.
+    pub fn format_version(&self) -> u8 {
+        match self.spec.format_version() {
+            FormatVersion::V1 => 1,
+            FormatVersion::V2 => 2,
+            FormatVersion::V3 => 3,
+        }
+    }
+
+    /// The table's properties.
+    pub fn properties(&self) -> &HashMap<String, String> {
+        self.spec.properties()
+    }
+
+    /// Id of the schema that new rows have.
+    pub fn current_schema_id(&self) -> i32 {
+        self.spec.current_schema_id()
+    }
+
+    /// The current snapshot; `None` for a table that was never written to.
+    pub fn current_snapshot_id(&self) -> Option<i64> {
+        self.spec.current_snapshot_id()
+    }
+
+    /// When this version was made, in milliseconds since the epoch.
+    pub fn last_updated_ms(&self) -> i64 {
+        self.spec.last_updated_ms()
+    }
+
+    /// Branches and tags, by name; `main` is among them if there is a current snapshot.
+    pub fn refs(&self) -> &BTreeMap<String, Reference> {
+        &self.refs
+    }
+
+    /// Which snapshots were the current one, in the order of time.
+    pub fn history(&self) -> Vec<HistoryEntry> {
+        let entry = |log: &::iceberg::spec::SnapshotLog| HistoryEntry {
+            snapshot_id: log.snapshot_id,
+            timestamp_ms: log.timestamp_ms(),
+        };
+        self.spec.history().iter().map(entry).collect()
+    }
+
+    /// The snapshot with this id.
+    pub fn snapshot(&self, id: i64) -> Option<Snapshot> {
+        self.spec.snapshot_by_id(id).map(|snapshot| own_snapshot(snapshot))
+    }
+
+    /// All snapshots, in the order of time.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let mut snapshots: Vec<_> = self.spec.snapshots().map(|snapshot| own_snapshot(snapshot)).collect();
+        snapshots.sort_by_key(|snapshot| (snapshot.sequence_number, snapshot.timestamp_ms, snapshot.id));
+        snapshots
+    }
+
+    /// The partition spec that new files have.
+    pub fn default_partition_spec(&self) -> PartitionSpec {
+        own_spec(self.spec.default_partition_spec())
+    }
+
+    /// All partition specs, sorted by id.
+    pub fn partition_specs(&self) -> Vec<PartitionSpec> {
+        let mut specs: Vec<_> = self.spec.partition_specs_iter().map(|spec| own_spec(spec)).collect();
+        specs.sort_by_key(|spec| spec.id);
+        specs
+    }
+
+    /// A schema of the table as Arrow has it, made once.
+    pub(crate) fn schema(&self, id: i32, table: &TableName) -> Result<Arc<TableSchema>> {
+        if let Some(schema) = self.schemas.lock().get(&id) {
+            return Ok(Arc::clone(schema));
+        }
+        let spec = self.spec.schema_by_id(id).ok_or_else(|| {
+            Error::Invalid(format!("table {:?} has no schema with id {id}", table.to_string()))
+        })?;
+        let schema = Arc::new(table_schema(spec, table)?);
+        self.schemas.lock().insert(id, Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// A schema of the table as JSON.
+    pub(crate) fn schema_json(&self, id: i32) -> Option<String> {
+        serde_json::to_string(self.spec.schema_by_id(id)?.as_ref()).ok()
+    }
+
+    /// Whether the table's files are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.spec.encryption_keys_iter().len() > 0 || self.properties().contains_key("encryption.key-id")
+    }
+
+    /// The newest schema that still has this field.
+    pub(super) fn schema_with_field(&self, field_id: i32) -> Option<&SpecSchemaRef> {
+        let current = self.spec.current_schema();
+        if current.field_by_id(field_id).is_some() {
+            return Some(current);
+        }
+        self.spec
+            .schemas_iter()
+            .filter(|schema| schema.field_by_id(field_id).is_some())
+            .max_by_key(|schema| schema.schema_id())
+    }
+
+    /// The name of a column; dots lead into structs.
+    pub(crate) fn column_name(&self, field_id: i32) -> Option<String> {
+        self.schema_with_field(field_id)?.name_by_field_id(field_id).map(str::to_owned)
+    }
+
+    /// The type of a top-level column that is not nested, in the newest schema that has it.
+    pub(crate) fn top_level_type(&self, field_id: i32) -> Option<DataType> {
+        let schema = self.schema_with_field(field_id)?;
+        let field = schema.as_struct().field_by_id(field_id)?;
+        field.field_type.as_primitive_type().and_then(primitive_type)
+    }
+
+    /// About the heap that this takes: the crate's structs hold what the JSON does, twice over.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.json_bytes * 3
+    }
+}
+
+/// The branch that is read if none is asked for.
+pub(crate) const MAIN_BRANCH: &str = "main";
+
+async fn parse_gzipped(bytes: Bytes) -> Result<TableMetadata, String> {
+    // The crate unpacks only what it reads itself, so it reads from memory.
+    const FILE: &str = "memory:///gzipped.metadata.json";
+    let memory = FileIO::new_with_memory();
+    let read = async {
+        memory.new_output(FILE)?.write(bytes).await?;
+        TableMetadata::read_from(&memory, FILE).await
+    };
+    let read = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(read)).await;
+    match read {
+        Ok(Ok(spec)) => Ok(spec),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("not readable".to_owned()),
+    }
+}
+
+/// Refuses what the crate's parser would only call invalid.
+fn check_known(json: &Value, table: &TableName) -> Result<()> {
+    let not_supported = |feature| Err(Error::NotSupported { table: table.clone(), feature });
+    if let Some(version) = json["format-version"].as_u64().filter(|version| *version > FORMAT_VERSION_MAX) {
+        return not_supported(format!("format version {version}"));
+    }
+    let schemas = json["schemas"].as_array().into_iter().flatten().chain(json.get("schema"));
+    if let Some(name) = schemas.flat_map(unknown_types).next() {
+        return not_supported(format!("type {name:?}"));
+    }
+    let specs = json["partition-specs"].as_array().into_iter().flatten();
+    let mut fields = specs.flat_map(|spec| spec["fields"].as_array().into_iter().flatten());
+    if fields.any(|field| field["source-ids"].as_array().is_some_and(|ids| ids.len() > 1)) {
+        return not_supported("a partition transform of several columns".to_owned());
+    }
+    Ok(())
+}
+
+/// The references; the crate keeps them to itself.
+fn references(json: &Value) -> BTreeMap<String, Reference> {
+    let Some(refs) = json["refs"].as_object() else {
+        return BTreeMap::new();
+    };
+    let reference = |value: &Value| {
+        let snapshot_id = value["snapshot-id"].as_i64()?;
+        let kind = match value["type"].as_str()? {
+            "tag" => ReferenceKind::Tag,
+            _ => ReferenceKind::Branch,
+        };
+        Some(Reference { snapshot_id, kind })
+    };
+    refs.iter().filter_map(|(name, value)| Some((name.clone(), reference(value)?))).collect()
+}
+
+fn own_snapshot(snapshot: &::iceberg::spec::Snapshot) -> Snapshot {
+    Snapshot {
+        id: snapshot.snapshot_id(),
+        parent_id: snapshot.parent_snapshot_id(),
+        sequence_number: snapshot.sequence_number(),
+        timestamp_ms: snapshot.timestamp_ms(),
+        // Not `Snapshot::schema`, which panics without an id.
+        schema_id: snapshot.schema_id(),
+        manifest_list: snapshot.manifest_list().to_owned(),
+        operation: snapshot.summary().operation.as_str().to_owned(),
+        summary: snapshot.summary().additional_properties.clone(),
+        encrypted: snapshot.encryption_key_id().is_some(),
+    }
+}
+
+pub(super) fn own_spec(spec: &::iceberg::spec::PartitionSpec) -> PartitionSpec {
+    let field = |field: &::iceberg::spec::PartitionField| PartitionField {
+        source_id: field.source_id,
+        field_id: field.field_id,
+        name: field.name.clone(),
+        transform: transform(field.transform),
+    };
+    PartitionSpec { id: spec.spec_id(), fields: spec.fields().iter().map(field).collect() }
+}

@@ -1,0 +1,44 @@
+//! The border of the `iceberg` crate, which we use as a library of the specification.
+//!
+//! Bytes of metadata files come in, our own types and Arrow schemas of our line
+//! go out; the other way round for new versions. The rules: no type of that
+//! crate is public here, and no Arrow type of its line is touched at all. Where
+//! the crate is known to be wrong or to panic, the guard stands here, too.
+
+mod metadata;
+pub mod refs;
+mod schema;
+mod value;
+
+mod manifest;
+mod transform;
+
+mod builder;
+mod manifest_writer;
+#[cfg(test)]
+mod tests;
+
+pub use metadata::{
+    HistoryEntry, Metadata, PartitionField, PartitionSpec, Reference, ReferenceKind, Snapshot,
+};
+pub use schema::TableSchema;
+
+pub(crate) use manifest::{
+    ColumnBounds, DataFile, Manifest, ManifestFile, PartitionSummary, decode_list, decode_manifest,
+};
+
+#[allow(unused_imports, reason = "what the write room takes from here grows with it")]
+pub(crate) use builder::*;
+#[allow(unused_imports, reason = "what the write room takes from here grows with it")]
+pub(crate) use manifest_writer::*;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs a parser of the crate over bytes from outside; its panics, of which some are known, become text.
+fn guarded<T>(parse: impl FnOnce() -> ::iceberg::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(parse)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("not readable".to_owned()),
+    }
+}

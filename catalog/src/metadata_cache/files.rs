@@ -1,0 +1,181 @@
+//! Metadata, manifest lists and manifests, read once and decoded once.
+//!
+//! Keys are locations: a file of an Iceberg table never changes. Who asks for
+//! a file that another is just reading waits for that one. Weights are the heap
+//! bytes of what was decoded, not the length of the file.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moka::future::Cache;
+use moka::notification::RemovalCause;
+use tarn_scan::storage::Router;
+
+use super::Config;
+use crate::backend::LoadedTable;
+use crate::error::{Error, Result};
+use crate::iceberg::{Metadata, Snapshot, decode_list, decode_manifest};
+use crate::metrics::{
+    METADATA_CACHE_BYTES, METADATA_CACHE_EVICTIONS, METADATA_CACHE_HITS, METADATA_CACHE_MISSES,
+};
+use crate::name::TableName;
+use crate::plan::{FileBlock, ManifestBlock};
+
+/// Above this length a manifest is decoded on a thread that may block; below, the hop costs more.
+const INLINE_DECODE_BYTES_MAX: usize = 16 << 10;
+
+/// The immutable files of all tables.
+#[derive(Debug)]
+pub(crate) struct Files {
+    router: Router,
+    metadata: Tier<Metadata>,
+    lists: Tier<ManifestBlock>,
+    manifests: Tier<FileBlock>,
+}
+
+impl Files {
+    pub(crate) fn new(config: &Config, router: Router) -> Self {
+        // Lists are what manifests are found by: a small part of their room keeps most of them.
+        let lists_bytes_max = config.manifest_bytes_max / 8;
+        Self {
+            router,
+            metadata: Tier::new("metadata", config.metadata_bytes_max, |value: &Metadata| value.heap_bytes()),
+            lists: Tier::new("manifest_list", lists_bytes_max, ManifestBlock::heap_bytes),
+            manifests: Tier::new(
+                "manifest",
+                config.manifest_bytes_max.saturating_sub(lists_bytes_max),
+                FileBlock::heap_bytes,
+            ),
+        }
+    }
+
+    /// The metadata in a file.
+    pub(crate) async fn metadata(&self, table: &TableName, file: &str) -> Result<Arc<Metadata>> {
+        let load = async {
+            let bytes = self.read(table, file).await?;
+            Metadata::parse(bytes, table, file).await
+        };
+        self.metadata.get(file, load).await
+    }
+
+    /// Takes in what a commit of our own has just written.
+    pub(crate) fn keep(&self, table: &LoadedTable) {
+        self.metadata.put(&table.metadata_location, &table.metadata);
+    }
+
+    /// The manifests of a snapshot.
+    pub(crate) async fn list(
+        &self,
+        table: &TableName,
+        metadata: &Metadata,
+        snapshot: &Snapshot,
+    ) -> Result<Arc<ManifestBlock>> {
+        let file = snapshot.manifest_list.as_str();
+        let load = async {
+            let bytes = self.read(table, file).await?;
+            Ok(ManifestBlock::new(decode_list(&bytes, metadata, table, file)?, metadata))
+        };
+        self.lists.get(file, load).await
+    }
+
+    /// The live files of the manifest at `index` of a list.
+    pub(crate) async fn manifest(
+        &self,
+        table: &TableName,
+        list: &Arc<ManifestBlock>,
+        index: usize,
+    ) -> Result<Arc<FileBlock>> {
+        let file = list.files[index].path.as_str();
+        let load = async {
+            let bytes = self.read(table, file).await?;
+            if bytes.len() <= INLINE_DECODE_BYTES_MAX {
+                return FileBlock::new(decode_manifest(&bytes, &list.files[index], table)?, table, file);
+            }
+            let (list, table, file) = (Arc::clone(list), table.clone(), file.to_owned());
+            let decode =
+                move || FileBlock::new(decode_manifest(&bytes, &list.files[index], &table)?, &table, &file);
+            tokio::task::spawn_blocking(decode)
+                .await
+                .map_err(|e| Error::Internal(format!("decoding a manifest: {e}")))?
+        };
+        self.manifests.get(file, load).await
+    }
+
+    /// The bytes of a metadata file.
+    pub(crate) async fn read(&self, table: &TableName, file: &str) -> Result<Bytes> {
+        self.router.get(file).await.map_err(|source| Error::MetadataFile {
+            table: table.clone(),
+            file: file.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// One kind of file, with its own room.
+struct Tier<V> {
+    name: &'static str,
+    cache: Cache<Arc<str>, Arc<V>>,
+    weigh: fn(&V) -> usize,
+}
+
+impl<V> fmt::Debug for Tier<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<V: Send + Sync + 'static> Tier<V> {
+    fn new(name: &'static str, bytes_max: u64, weigh: fn(&V) -> usize) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(bytes_max)
+            .weigher(move |key: &Arc<str>, value: &Arc<V>| entry_bytes(key, weigh(value)))
+            .eviction_listener(move |key, value: Arc<V>, cause| {
+                METADATA_CACHE_BYTES
+                    .with_label_values(&[name])
+                    .sub(i64::from(entry_bytes(&key, weigh(&value))));
+                if cause == RemovalCause::Size {
+                    METADATA_CACHE_EVICTIONS.with_label_values(&[name]).inc();
+                }
+            })
+            .build();
+        Self { name, cache, weigh }
+    }
+
+    async fn get(&self, file: &str, load: impl Future<Output = Result<V>>) -> Result<Arc<V>> {
+        if let Some(value) = self.cache.get(file).await {
+            METADATA_CACHE_HITS.with_label_values(&[self.name]).inc();
+            return Ok(value);
+        }
+        METADATA_CACHE_MISSES.with_label_values(&[self.name]).inc();
+        let key: Arc<str> = file.into();
+        let load = async {
+            let value = Arc::new(load.await?);
+            self.count(file, &value);
+            Ok(value)
+        };
+        self.cache.try_get_with(key, load).await.map_err(|error: Arc<Error>| Error::from(error))
+    }
+
+    /// Puts a value from outside, without waiting.
+    fn put(&self, file: &str, value: &Arc<V>) {
+        // The cache's own insert is a future only because an eviction listener could be one.
+        let insert = self.cache.insert(file.into(), Arc::clone(value));
+        self.count(file, value);
+        if futures::FutureExt::now_or_never(insert).is_none() {
+            METADATA_CACHE_BYTES
+                .with_label_values(&[self.name])
+                .sub(i64::from(entry_bytes(file, (self.weigh)(value))));
+        }
+    }
+
+    fn count(&self, file: &str, value: &Arc<V>) {
+        let bytes = entry_bytes(file, (self.weigh)(value));
+        METADATA_CACHE_BYTES.with_label_values(&[self.name]).add(i64::from(bytes));
+    }
+}
+
+fn entry_bytes(key: &str, value_bytes: usize) -> u32 {
+    u32::try_from(key.len() + value_bytes).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,225 @@
+//! Manifest lists and manifests as planning wants them: columnar, and kept in the cache.
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
+use datafusion::scalar::ScalarValue;
+use tarn_scan::write::Transform;
+
+use super::containers::{Builder, Cell, Containers};
+use super::interval::{Interval, lower_bound, upper_bound};
+use crate::error::{Error, Result};
+use crate::iceberg::{ColumnBounds, DataFile, Manifest, ManifestFile, Metadata, PartitionSummary};
+use crate::name::TableName;
+
+/// The manifests of a snapshot.
+#[derive(Debug)]
+pub(crate) struct ManifestBlock {
+    pub(crate) files: Vec<ManifestFile>,
+    pub(super) containers: Containers,
+}
+
+impl ManifestBlock {
+    pub(crate) fn new(files: Vec<ManifestFile>, metadata: &Metadata) -> Self {
+        let mut builder = Builder::default();
+        for file in &files {
+            add_line(&mut builder, file, |source_id| metadata.top_level_type(source_id));
+        }
+        Self { containers: builder.finish(), files }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let file = |file: &ManifestFile| {
+            size_of::<ManifestFile>()
+                + file.path.len()
+                + file.partitions.len() * size_of::<PartitionSummary>()
+        };
+        size_of::<Self>() + self.files.iter().map(file).sum::<usize>() + self.containers.heap_bytes()
+    }
+}
+
+/// Adds one manifest, given the types of columns.
+pub(super) fn add_line(
+    builder: &mut Builder,
+    file: &ManifestFile,
+    type_of: impl Fn(i32) -> Option<DataType>,
+) {
+    builder.start(file.live_rows);
+    for summary in &file.partitions {
+        if let Some(source) = type_of(summary.source_id) {
+            add_summary(builder.cell(summary.source_id, &source), summary, &source);
+        }
+    }
+}
+
+fn add_summary(cell: &mut Cell, summary: &PartitionSummary, source: &DataType) {
+    if summary.transform == Transform::Void {
+        return;
+    }
+    if !summary.contains_null {
+        cell.null_count = Some(0);
+    }
+    // Not a number would lie outside of the bounds.
+    if is_float(source) && summary.may_contain_nan {
+        return;
+    }
+    let interval = |value: &Option<ScalarValue>| {
+        value.as_ref().map(|value| Interval::of(summary.transform, value, source)).unwrap_or_default()
+    };
+    cell.narrow(interval(&summary.lower).min, interval(&summary.upper).max);
+}
+
+/// The live files of a manifest.
+#[derive(Debug)]
+pub(crate) struct FileBlock {
+    pub(super) spec_id: i32,
+    pub(super) files: Vec<FileEntry>,
+    /// Columns that the files are partitioned by as they are: field id, and the value in each file.
+    pub(super) constants: Vec<(i32, ArrayRef)>,
+    pub(super) containers: Containers,
+    /// Why some file cannot be read, if one cannot.
+    pub(super) unsupported: Option<&'static str>,
+}
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct FileEntry {
+    pub(super) path: Box<str>,
+    pub(super) size_bytes: u64,
+    pub(super) record_count: u64,
+    pub(super) sequence_number: i64,
+    pub(super) split_offsets: Box<[i64]>,
+}
+
+impl FileBlock {
+    pub(crate) fn new(manifest: Manifest, table: &TableName, file: &str) -> Result<Self> {
+        let unsupported = manifest.files.iter().find_map(|file| file.unsupported);
+        let corrupt = |reason: String| Error::Corrupt { table: table.clone(), file: file.to_owned(), reason };
+        let constants = constants(&manifest).map_err(corrupt)?;
+        let mut builder = Builder::default();
+        for file in &manifest.files {
+            add_file(&mut builder, file, &manifest);
+        }
+        let containers = builder.finish();
+        let files = manifest.files.into_iter().map(|file| FileEntry {
+            path: file.path.into_boxed_str(),
+            size_bytes: file.size_bytes,
+            record_count: file.record_count,
+            sequence_number: file.sequence_number,
+            split_offsets: file.split_offsets.into_boxed_slice(),
+        });
+        Ok(Self { spec_id: manifest.spec.id, files: files.collect(), constants, containers, unsupported })
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let file =
+            |file: &FileEntry| size_of::<FileEntry>() + file.path.len() + size_of_val(&*file.split_offsets);
+        let constants = self.constants.iter().map(|(_, values)| values.get_array_memory_size());
+        size_of::<Self>()
+            + self.files.iter().map(file).sum::<usize>()
+            + constants.sum::<usize>()
+            + self.containers.heap_bytes()
+    }
+}
+
+fn constants(manifest: &Manifest) -> Result<Vec<(i32, ArrayRef)>, String> {
+    let fields = manifest.spec.fields.iter().enumerate();
+    let identity = fields.filter(|(_, field)| field.transform == Some(Transform::Identity));
+    let mut constants = Vec::new();
+    for (index, field) in identity {
+        let Some(data_type) = &manifest.partition_types[index] else {
+            return Err(format!("partition field {:?} has a type that cannot be read", field.name));
+        };
+        let null = ScalarValue::try_new_null(data_type).map_err(|e| e.to_string())?;
+        let value = |file: &DataFile| file.partition[index].clone().unwrap_or_else(|| null.clone());
+        if manifest.files.is_empty() {
+            continue;
+        }
+        let values =
+            ScalarValue::iter_to_array(manifest.files.iter().map(value)).map_err(|e| e.to_string())?;
+        constants.push((field.source_id, values));
+    }
+    Ok(constants)
+}
+
+fn add_file(builder: &mut Builder, file: &DataFile, manifest: &Manifest) {
+    builder.start(Some(file.record_count));
+    for (id, bounds) in &file.columns {
+        if let Some(data_type) = manifest.column_types.get(id) {
+            *builder.cell(*id, data_type) = column_cell(bounds, data_type, file.record_count);
+        }
+    }
+    for (field, value) in manifest.spec.fields.iter().zip(&file.partition) {
+        let (Some(transform), Some(source)) = (field.transform, manifest.column_types.get(&field.source_id))
+        else {
+            continue;
+        };
+        if let (Transform::Bucket(count), Some(ScalarValue::Int32(Some(bucket)))) = (transform, value) {
+            builder.bucket(field.source_id, count, *bucket);
+        }
+        add_partition(
+            builder.cell(field.source_id, source),
+            transform,
+            value.as_ref(),
+            source,
+            file.record_count,
+        );
+    }
+}
+
+fn column_cell(bounds: &ColumnBounds, data_type: &DataType, rows: u64) -> Cell {
+    let null_count = bounds.null_count.filter(|nulls| *nulls <= rows);
+    // A file may hold NaN beside its bounds, and NaN is above every number: only a count of none makes them bounds.
+    // Other writers have compared UUIDs as signed numbers.
+    let usable = match data_type {
+        DataType::Float32 | DataType::Float64 => bounds.nan_count == Some(0),
+        DataType::FixedSizeBinary(_) => false,
+        _ => true,
+    };
+    if !usable {
+        return Cell { null_count, ..Cell::default() };
+    }
+    let (min, max) = (bounds.lower.clone().and_then(lower_bound), bounds.upper.clone().and_then(upper_bound));
+    let attained = min.is_some() && max.is_some() && is_whole(data_type);
+    Cell { min, max, null_count, attained }
+}
+
+/// Whether bounds of this type are written as they are: text and bytes are cut, floats have NaN and two zeros.
+fn is_whole(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Boolean
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Date32
+            | DataType::Time64(_)
+            | DataType::Timestamp(..)
+            | DataType::Decimal128(..)
+    )
+}
+
+fn is_float(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float32 | DataType::Float64)
+}
+
+/// What a partition value says. Every transform but one maps NULL, and only NULL, to NULL.
+fn add_partition(
+    cell: &mut Cell,
+    transform: Transform,
+    value: Option<&ScalarValue>,
+    source: &DataType,
+    rows: u64,
+) {
+    match (transform, value) {
+        (Transform::Void, _) => {}
+        (_, None) => *cell = Cell { null_count: Some(rows), ..Cell::default() },
+        (Transform::Identity, Some(value)) => {
+            let Interval { min, max } = Interval::of(transform, value, source);
+            *cell = Cell { min, max, null_count: Some(0), attained: !is_float(source) };
+        }
+        (_, Some(value)) => {
+            let Interval { min, max } = Interval::of(transform, value, source);
+            cell.null_count = Some(0);
+            cell.narrow(min, max);
+        }
+    }
+}

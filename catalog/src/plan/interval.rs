@@ -1,0 +1,231 @@
+//! What a partition value says about the column it was derived from.
+//!
+//! Iceberg specification, "Partition Transforms", read backwards: every value
+//! of the column that gives this partition value lies between two bounds. A
+//! bound that cannot be computed is left out, and then prunes nothing.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use chrono::NaiveDate;
+use datafusion::scalar::ScalarValue;
+use tarn_scan::write::Transform;
+
+const MICROS_PER_HOUR: i64 = 3_600_000_000;
+const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
+
+/// Bounds of a column's values, both inclusive.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Interval {
+    pub(super) min: Option<ScalarValue>,
+    pub(super) max: Option<ScalarValue>,
+}
+
+impl Interval {
+    /// The values of a column of type `source` that `transform` maps to `value`.
+    pub(super) fn of(transform: Transform, value: &ScalarValue, source: &DataType) -> Self {
+        if value.is_null() {
+            return Self::default();
+        }
+        match transform {
+            Transform::Identity => Self::point(value),
+            Transform::Truncate(width) => truncated(value, width),
+            Transform::Year | Transform::Month | Transform::Day | Transform::Hour => {
+                period(transform, value, source).unwrap_or_default()
+            }
+            Transform::Bucket(_) | Transform::Void => Self::default(),
+        }
+    }
+
+    /// One value. Not a number is in no order, and zero has two signs.
+    fn point(value: &ScalarValue) -> Self {
+        Self { min: lower_bound(value.clone()), max: upper_bound(value.clone()) }
+    }
+}
+
+/// A lower bound that is safe to compare with.
+pub(super) fn lower_bound(value: ScalarValue) -> Option<ScalarValue> {
+    match value {
+        ScalarValue::Float32(Some(v)) if v.is_nan() => None,
+        ScalarValue::Float64(Some(v)) if v.is_nan() => None,
+        ScalarValue::Float32(Some(0.0)) => Some(ScalarValue::Float32(Some(-0.0))),
+        ScalarValue::Float64(Some(0.0)) => Some(ScalarValue::Float64(Some(-0.0))),
+        value => Some(value),
+    }
+}
+
+/// An upper bound that is safe to compare with.
+pub(super) fn upper_bound(value: ScalarValue) -> Option<ScalarValue> {
+    match value {
+        ScalarValue::Float32(Some(v)) if v.is_nan() => None,
+        ScalarValue::Float64(Some(v)) if v.is_nan() => None,
+        // A pattern of zero matches both of its signs.
+        ScalarValue::Float32(Some(0.0)) => Some(ScalarValue::Float32(Some(0.0))),
+        ScalarValue::Float64(Some(0.0)) => Some(ScalarValue::Float64(Some(0.0))),
+        value => Some(value),
+    }
+}
+
+fn truncated(value: &ScalarValue, width: u32) -> Interval {
+    let last = i128::from(width.saturating_sub(1));
+    let max = match value {
+        ScalarValue::Int32(Some(v)) => Some(ScalarValue::Int32(Some(v.saturating_add(clamp(last))))),
+        ScalarValue::Int64(Some(v)) => Some(ScalarValue::Int64(Some(v.saturating_add(last as i64)))),
+        ScalarValue::Decimal128(Some(v), precision, scale) => {
+            Some(ScalarValue::Decimal128(Some(v.saturating_add(last)), *precision, *scale))
+        }
+        ScalarValue::Utf8View(Some(v)) => text_successor(v).map(|v| ScalarValue::Utf8View(Some(v))),
+        ScalarValue::BinaryView(Some(v)) => bytes_successor(v).map(|v| ScalarValue::BinaryView(Some(v))),
+        _ => return Interval::default(),
+    };
+    Interval { min: Some(value.clone()), max }
+}
+
+fn clamp(value: i128) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+/// The least text above every text with this prefix.
+fn text_successor(prefix: &str) -> Option<String> {
+    let mut characters: Vec<char> = prefix.chars().collect();
+    while let Some(last) = characters.pop() {
+        let next = match last {
+            // The code points in between are no characters.
+            '\u{d7ff}' => Some('\u{e000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            characters.push(next);
+            return Some(characters.into_iter().collect());
+        }
+    }
+    None
+}
+
+/// The least bytes above all bytes with this prefix.
+fn bytes_successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let length = prefix.iter().rposition(|byte| *byte != u8::MAX)? + 1;
+    let mut next = prefix[..length].to_vec();
+    next[length - 1] += 1;
+    Some(next)
+}
+
+fn period(transform: Transform, value: &ScalarValue, source: &DataType) -> Option<Interval> {
+    let number = match value {
+        ScalarValue::Int32(Some(v)) | ScalarValue::Date32(Some(v)) => i64::from(*v),
+        _ => return None,
+    };
+    // Old writers rounded towards zero, and so put what is before 1970 one period too late.
+    let first = if number <= 0 { number - 1 } else { number };
+    let min = start_micros(transform, first).and_then(|micros| at(micros, source));
+    let max = start_micros(transform, number + 1).and_then(|micros| at(micros - 1, source));
+    Some(Interval { min, max })
+}
+
+/// When a period begins, in microseconds since the epoch.
+fn start_micros(transform: Transform, number: i64) -> Option<i64> {
+    let days = match transform {
+        Transform::Hour => return number.checked_mul(MICROS_PER_HOUR),
+        Transform::Day => number,
+        Transform::Month => days(1970 + number.div_euclid(12), number.rem_euclid(12) + 1)?,
+        Transform::Year => days(1970 + number, 1)?,
+        _ => return None,
+    };
+    days.checked_mul(MICROS_PER_DAY)
+}
+
+/// The first day of a month, in days since the epoch.
+fn days(year: i64, month: i64) -> Option<i64> {
+    let day = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, u32::try_from(month).ok()?, 1)?;
+    Some(day.signed_duration_since(NaiveDate::default()).num_days())
+}
+
+/// A moment as a value of a column's type, rounded down.
+fn at(micros: i64, source: &DataType) -> Option<ScalarValue> {
+    match source {
+        DataType::Date32 => {
+            Some(ScalarValue::Date32(Some(i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok()?)))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            Some(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timestamp(text: &str) -> ScalarValue {
+        let time = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").unwrap();
+        ScalarValue::TimestampMicrosecond(Some(time.and_utc().timestamp_micros()), None)
+    }
+
+    fn of(
+        transform: Transform,
+        value: ScalarValue,
+        source: DataType,
+    ) -> (Option<ScalarValue>, Option<ScalarValue>) {
+        let interval = Interval::of(transform, &value, &source);
+        (interval.min, interval.max)
+    }
+
+    const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+    #[test]
+    fn periods_of_timestamps_are_from_their_first_to_their_last_microsecond() {
+        let cases = [
+            (Transform::Year, 54, "2024-01-01 00:00:00", "2024-12-31 23:59:59.999999"),
+            (Transform::Month, 54 * 12 + 1, "2024-02-01 00:00:00", "2024-02-29 23:59:59.999999"),
+            (Transform::Day, 1, "1970-01-02 00:00:00", "1970-01-02 23:59:59.999999"),
+            (Transform::Hour, 25, "1970-01-02 01:00:00", "1970-01-02 01:59:59.999999"),
+        ];
+        for (transform, number, first, last) in cases {
+            let found = of(transform, ScalarValue::Int32(Some(number)), MICROS);
+            assert_eq!(found, (Some(timestamp(first)), Some(timestamp(last))), "{transform}");
+        }
+    }
+
+    #[test]
+    fn periods_before_the_epoch_are_widened_for_old_writers() {
+        let found = of(Transform::Month, ScalarValue::Int32(Some(-1)), MICROS);
+        assert_eq!(
+            found,
+            (Some(timestamp("1969-11-01 00:00:00")), Some(timestamp("1969-12-31 23:59:59.999999")))
+        );
+        let found = of(Transform::Year, ScalarValue::Int32(Some(0)), DataType::Date32);
+        assert_eq!(found, (Some(ScalarValue::Date32(Some(-365))), Some(ScalarValue::Date32(Some(364)))));
+    }
+
+    #[test]
+    fn truncated_values_stand_for_a_width_or_a_prefix() {
+        let int = |v| Some(ScalarValue::Int32(Some(v)));
+        let text = |v: &str| Some(ScalarValue::Utf8View(Some(v.to_owned())));
+        let found = of(Transform::Truncate(10), ScalarValue::Int32(Some(-10)), DataType::Int32);
+        assert_eq!(found, (int(-10), int(-1)));
+        let found = of(Transform::Truncate(10), ScalarValue::Int32(Some(i32::MAX - 3)), DataType::Int32);
+        assert_eq!(found, (int(i32::MAX - 3), int(i32::MAX)));
+        let found = of(Transform::Truncate(3), ScalarValue::Utf8View(Some("ice".into())), DataType::Utf8View);
+        assert_eq!(found, (text("ice"), text("icf")));
+        let found =
+            of(Transform::Truncate(1), ScalarValue::Utf8View(Some("\u{10ffff}".into())), DataType::Utf8View);
+        assert_eq!(found, (text("\u{10ffff}"), None));
+        assert_eq!(bytes_successor(&[1, 255]), Some(vec![2]));
+        assert_eq!(bytes_successor(&[255]), None);
+    }
+
+    #[test]
+    fn identity_is_a_point_with_both_zeros_and_without_nan() {
+        let float = |v| ScalarValue::Float64(Some(v));
+        let (min, max) = of(Transform::Identity, float(0.0), DataType::Float64);
+        assert!(matches!(min, Some(ScalarValue::Float64(Some(v))) if v.is_sign_negative()));
+        assert!(matches!(max, Some(ScalarValue::Float64(Some(v))) if v.is_sign_positive()));
+        assert_eq!(of(Transform::Identity, float(f64::NAN), DataType::Float64), (None, None));
+    }
+
+    #[test]
+    fn buckets_and_dropped_fields_say_nothing() {
+        let one = ScalarValue::Int32(Some(1));
+        assert_eq!(of(Transform::Bucket(8), one.clone(), DataType::Int64), (None, None));
+        assert_eq!(of(Transform::Void, one, DataType::Int64), (None, None));
+    }
+}

@@ -1,0 +1,224 @@
+//! From a snapshot and filters to file tasks.
+//!
+//! ```text
+//! manifest list ── prune by partition summaries ──> manifests ── prune by bounds and partitions ──> files
+//! ```
+//!
+//! Manifest lists and manifests come decoded from the metadata cache, so what
+//! is done for each query is one evaluation of the filters for all manifests
+//! and one for all files. The one rule: a table with anything in it that would
+//! make a row read or left out wrongly is refused here, before any file is read.
+
+mod block;
+mod containers;
+mod groups;
+mod interval;
+mod prune;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use datafusion::common::Statistics;
+use datafusion::logical_expr::Expr;
+use datafusion::scalar::ScalarValue;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tarn_scan::{FileTask, PlannedFile};
+
+pub(crate) use block::{FileBlock, ManifestBlock};
+pub(crate) use groups::group;
+
+use crate::error::{Error, Result};
+use crate::iceberg::{Metadata, Snapshot, TableSchema};
+use crate::metadata_cache::Files;
+use crate::name::TableName;
+
+/// Manifests that are read at once, for one table of one query.
+const MANIFESTS_CONCURRENT_MAX: usize = 32;
+
+/// Statistics of single files are made up to so many files times columns: beyond, they cost more than they save.
+const FILE_STATISTICS_CELLS_MAX: usize = 1 << 16;
+
+/// The files that a query reads of a table.
+#[derive(Clone, Debug)]
+pub struct FilePlan {
+    /// The files, in the order of the manifests.
+    pub files: Vec<PlannedFile>,
+    /// Statistics of all these files together, over the table's schema.
+    pub statistics: Statistics,
+    /// Where the row groups of each of the files begin; empty if that is not known.
+    pub(crate) split_offsets: Vec<Box<[i64]>>,
+    /// Manifests of the snapshot with live files in them.
+    pub manifests_total: usize,
+    /// Of these, not read.
+    pub manifests_pruned: usize,
+    /// Files of the snapshot.
+    pub files_total: usize,
+    /// Of these, not planned.
+    pub files_pruned: usize,
+    /// Bytes of the snapshot's files.
+    pub bytes_total: u64,
+    /// Of these, in the planned files.
+    pub bytes_planned: u64,
+    /// Rows in the planned files, before the filters.
+    pub rows_planned: u64,
+}
+
+impl FilePlan {
+    /// As many of the files as hold so many rows. The totals stay as they are.
+    pub(crate) fn first_rows(&self, rows: u64) -> Self {
+        let mut held = 0_u64;
+        let enough = self.files.iter().position(|file| {
+            held = held.saturating_add(file.task.record_count);
+            held >= rows
+        });
+        let mut first = self.clone();
+        if let Some(last) = enough.filter(|last| last + 1 < self.files.len()) {
+            first.files.truncate(last + 1);
+            first.split_offsets.truncate(last + 1);
+            first.bytes_planned = first.files.iter().map(|file| file.task.size_bytes).sum();
+            first.rows_planned = held;
+            first.statistics = first.statistics.to_inexact();
+        }
+        first
+    }
+
+    /// Of a table without a snapshot.
+    fn empty(schema: &TableSchema) -> Self {
+        Self {
+            files: Vec::new(),
+            statistics: statistics::of_table(schema, &[], &[]),
+            split_offsets: Vec::new(),
+            manifests_total: 0,
+            manifests_pruned: 0,
+            files_total: 0,
+            files_pruned: 0,
+            bytes_total: 0,
+            bytes_planned: 0,
+            rows_planned: 0,
+        }
+    }
+}
+
+/// What planning reads of a pinned table.
+pub(crate) struct Source<'a> {
+    pub(crate) table: &'a TableName,
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) snapshot: Option<&'a Snapshot>,
+    pub(crate) schema: &'a TableSchema,
+    pub(crate) files: &'a Files,
+}
+
+/// Plans the files of a snapshot that may hold rows which the filters let through.
+pub(crate) async fn plan_files(source: Source<'_>, filters: &[Expr]) -> Result<FilePlan> {
+    let Some(snapshot) = source.snapshot else {
+        return Ok(FilePlan::empty(source.schema));
+    };
+    let Source { table, metadata, schema, files, .. } = source;
+    let refuse = |feature: &str| Error::NotSupported { table: table.clone(), feature: feature.to_owned() };
+    if snapshot.encrypted || metadata.is_encrypted() {
+        return Err(refuse("encryption"));
+    }
+    let list = files.list(table, metadata, snapshot).await?;
+    let live: Vec<bool> = list.files.iter().map(|manifest| manifest.live_files != Some(0)).collect();
+    check_manifests(&list, &live).map_err(refuse)?;
+
+    let predicate = prune::predicate(filters, schema);
+    let kept = prune::keep(predicate.as_ref(), schema, &[&list.containers]);
+    let chosen: Vec<usize> = (0..list.files.len()).filter(|index| live[*index] && kept[*index]).collect();
+    let blocks = load_blocks(&source, &list, &chosen).await?;
+    if let Some(feature) = blocks.iter().find_map(|block| block.unsupported) {
+        return Err(refuse(feature));
+    }
+
+    let containers: Vec<_> = blocks.iter().map(|block| &block.containers).collect();
+    let kept = prune::keep(predicate.as_ref(), schema, &containers);
+    let mut plan = collect(schema, &blocks, &kept);
+    statistics::forget_bounds_of_casts(&mut plan.statistics, schema, filters);
+    plan.manifests_total = live.iter().filter(|live| **live).count();
+    plan.manifests_pruned = plan.manifests_total - chosen.len();
+    let unread = (0..list.files.len()).filter(|index| live[*index] && !kept_in(&chosen, *index));
+    let unread_files = unread.map(|index| list.files[index].live_files.unwrap_or(0) as usize).sum::<usize>();
+    plan.files_total += unread_files;
+    plan.files_pruned = plan.files_total - plan.files.len();
+    if plan.manifests_pruned > 0 {
+        let stated = snapshot.summary.get("total-files-size").and_then(|bytes| bytes.parse().ok());
+        plan.bytes_total = stated.unwrap_or(0).max(plan.bytes_total);
+    }
+    Ok(plan)
+}
+
+fn kept_in(chosen: &[usize], index: usize) -> bool {
+    chosen.binary_search(&index).is_ok()
+}
+
+/// Why the snapshot cannot be read, if it cannot.
+fn check_manifests(list: &ManifestBlock, live: &[bool]) -> Result<(), &'static str> {
+    for (manifest, live) in list.files.iter().zip(live) {
+        if manifest.deletes && *live {
+            return Err("a delete file (rows deleted by position, by value or by deletion vector)");
+        }
+        if manifest.encrypted {
+            return Err("encryption");
+        }
+    }
+    Ok(())
+}
+
+async fn load_blocks(
+    source: &Source<'_>,
+    list: &Arc<ManifestBlock>,
+    chosen: &[usize],
+) -> Result<Vec<Arc<FileBlock>>> {
+    let loads: Vec<_> =
+        chosen.iter().map(|index| source.files.manifest(source.table, list, *index)).collect();
+    stream::iter(loads).buffered(MANIFESTS_CONCURRENT_MAX).try_collect().await
+}
+
+/// The plan of the files that are kept; totals are those of the blocks.
+fn collect(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool]) -> FilePlan {
+    let mut plan = FilePlan::empty(schema);
+    let planned = kept.iter().filter(|kept| **kept).count();
+    plan.files.reserve(planned);
+    plan.split_offsets.reserve(planned);
+    let with_statistics = planned.saturating_mul(schema.field_ids.len()) <= FILE_STATISTICS_CELLS_MAX;
+    let mut kept_rest = kept;
+    for block in blocks {
+        let (kept, rest) = kept_rest.split_at(block.files.len());
+        kept_rest = rest;
+        let columns = with_statistics.then(|| statistics::Columns::new(schema, &block.containers));
+        for (index, file) in block.files.iter().enumerate() {
+            plan.files_total += 1;
+            plan.bytes_total += file.size_bytes;
+            if !kept[index] {
+                continue;
+            }
+            plan.bytes_planned += file.size_bytes;
+            plan.rows_planned += file.record_count;
+            let statistics = columns
+                .as_ref()
+                .map(|columns| Arc::new(columns.of_file(index, file.record_count, file.size_bytes)));
+            plan.files.push(PlannedFile { task: file_task(block, index), statistics });
+            plan.split_offsets.push(file.split_offsets.clone());
+        }
+    }
+    plan.statistics = statistics::of_table(schema, blocks, kept);
+    plan
+}
+
+fn file_task(block: &FileBlock, index: usize) -> FileTask {
+    let file = &block.files[index];
+    let constant = |(field_id, values): &(i32, arrow::array::ArrayRef)| {
+        Some((*field_id, ScalarValue::try_from_array(values, index).ok()?))
+    };
+    FileTask {
+        uri: file.path.to_string(),
+        size_bytes: file.size_bytes,
+        record_count: file.record_count,
+        range: None,
+        spec_id: block.spec_id,
+        constants: block.constants.iter().filter_map(constant).collect(),
+        data_sequence_number: file.sequence_number,
+    }
+}

@@ -1,0 +1,191 @@
+//! A table as one query sees it: one snapshot, one schema, for the whole query.
+//!
+//! [`PinnedTable`] is what names become; [`PinnedTable::provider`] is the same
+//! thing in DataFusion's terms. Whoever pins a table twice may see two
+//! snapshots, so a query pins each of its tables once.
+
+mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::Expr;
+use parking_lot::Mutex;
+use tarn_scan::TableScan;
+use tarn_scan::write::Transform;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use crate::backend::LoadedTable;
+use crate::error::Result;
+use crate::iceberg::refs::Resolved;
+use crate::iceberg::{Metadata, Snapshot, TableSchema};
+use crate::metadata_cache::Files;
+use crate::name::TableName;
+use crate::plan::{self, FilePlan};
+
+/// Plans of more sets of filters than this are not kept in a pin.
+const PLANS_MAX: usize = 16;
+
+/// Table property with the name mapping, for files without field ids.
+const NAME_MAPPING_PROPERTY: &str = "schema.name-mapping.default";
+
+/// One snapshot of one table, pinned for one query. A cheap handle.
+#[derive(Clone, Debug)]
+pub struct PinnedTable {
+    pin: Arc<Pin>,
+}
+
+#[derive(Debug)]
+struct Pin {
+    name: TableName,
+    loaded: LoadedTable,
+    snapshot: Option<Snapshot>,
+    schema: Arc<TableSchema>,
+    scan: Arc<TableScan>,
+    files: Arc<Files>,
+    plans: Mutex<HashMap<Vec<Expr>, PlanCell>>,
+}
+
+/// A plan that is made once, whoever asks meanwhile.
+type PlanCell = Arc<OnceCell<Arc<FilePlan>>>;
+
+/// One field of a table's current partition spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionColumn {
+    /// The column that it is derived from; dots lead into structs.
+    pub column: String,
+    /// How; `None` for a transform that we do not know.
+    pub transform: Option<Transform>,
+    /// Its own name.
+    pub name: String,
+}
+
+impl PinnedTable {
+    pub(crate) fn new(name: TableName, loaded: LoadedTable, at: Resolved, files: Arc<Files>) -> Result<Self> {
+        let metadata = &loaded.metadata;
+        let schema = metadata.schema(at.schema_id, &name)?;
+        let scan = Arc::new(TableScan {
+            table: name.to_string(),
+            table_uuid: metadata.uuid(),
+            snapshot_id: at.snapshot_id,
+            schema: Arc::clone(&schema.arrow),
+            name_mapping: metadata.properties().get(NAME_MAPPING_PROPERTY).cloned(),
+        });
+        let snapshot = at.snapshot_id.and_then(|id| metadata.snapshot(id));
+        Ok(Self {
+            pin: Arc::new(Pin { name, loaded, snapshot, schema, scan, files, plans: Mutex::default() }),
+        })
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &TableName {
+        &self.pin.name
+    }
+
+    /// The table's identity, which a table made again under its name does not share.
+    pub fn uuid(&self) -> Uuid {
+        self.metadata().uuid()
+    }
+
+    /// The snapshot; `None` for a table that was never written to.
+    pub fn snapshot_id(&self) -> Option<i64> {
+        self.pin.scan.snapshot_id
+    }
+
+    /// Id of the schema that is read: adding a column makes a new one, and no new snapshot.
+    pub fn schema_id(&self) -> i32 {
+        self.pin.schema.id
+    }
+
+    /// The schema that is read, with field ids in the metadata at every level.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.pin.schema.arrow)
+    }
+
+    /// How the table is partitioned now.
+    pub fn partition_columns(&self) -> Vec<PartitionColumn> {
+        let spec = self.metadata().default_partition_spec();
+        let fields = spec.fields.into_iter().map(|field| PartitionColumn {
+            column: self.metadata().column_name(field.source_id).unwrap_or_else(|| field.name.clone()),
+            transform: field.transform,
+            name: field.name,
+        });
+        fields.filter(|field| field.transform != Some(Transform::Void)).collect()
+    }
+
+    /// The table's properties.
+    pub fn properties(&self) -> &HashMap<String, String> {
+        self.metadata().properties()
+    }
+
+    /// URI of the metadata file.
+    pub fn metadata_location(&self) -> &str {
+        &self.pin.loaded.metadata_location
+    }
+
+    /// URI of the table's folder.
+    pub fn location(&self) -> &str {
+        self.metadata().location()
+    }
+
+    /// Rows in the snapshot, if its writer said so.
+    pub fn row_count(&self) -> Option<u64> {
+        self.total("total-records")
+    }
+
+    /// Bytes of the snapshot's data files, if its writer said so.
+    pub fn size_bytes(&self) -> Option<u64> {
+        self.total("total-files-size")
+    }
+
+    /// The table's metadata.
+    pub fn metadata(&self) -> &Arc<Metadata> {
+        &self.pin.loaded.metadata
+    }
+
+    /// The table in DataFusion's terms.
+    pub fn provider(&self) -> Arc<dyn TableProvider> {
+        Arc::new(table::Provider::new(self.clone()))
+    }
+
+    /// The files that may hold rows which all `filters` let through. Made once for each set of filters.
+    ///
+    /// Fails with [`crate::Error::NotSupported`] if the snapshot holds anything that cannot be read exactly.
+    pub async fn plan_files(&self, filters: &[Expr]) -> Result<Arc<FilePlan>> {
+        let source = plan::Source {
+            table: &self.pin.name,
+            metadata: self.metadata(),
+            snapshot: self.pin.snapshot.as_ref(),
+            schema: &self.pin.schema,
+            files: &self.pin.files,
+        };
+        let plan = async { plan::plan_files(source, filters).await.map(Arc::new) };
+        let cell = self.plan_cell(filters);
+        cell.get_or_try_init(|| plan).await.cloned()
+    }
+
+    fn plan_cell(&self, filters: &[Expr]) -> PlanCell {
+        let mut plans = self.pin.plans.lock();
+        if let Some(cell) = plans.get(filters) {
+            return Arc::clone(cell);
+        }
+        if plans.len() >= PLANS_MAX {
+            plans.clear();
+        }
+        Arc::clone(plans.entry(filters.to_vec()).or_default())
+    }
+
+    fn scan(&self) -> &Arc<TableScan> {
+        &self.pin.scan
+    }
+
+    fn total(&self, key: &str) -> Option<u64> {
+        match &self.pin.snapshot {
+            Some(snapshot) => snapshot.summary.get(key)?.parse().ok(),
+            None => Some(0),
+        }
+    }
+}
