@@ -1,0 +1,156 @@
+//! The settings of ours that travel with a plan, under the prefix `tarn`.
+//!
+//! They stand in the `SessionConfig` of an execution as a config extension, so both engines carry
+//! them to every task. Nothing secret may enter: engines show their settings.
+
+use std::any::Any;
+
+use datafusion::common::config_err;
+use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::error::Result;
+use datafusion::prelude::SessionConfig;
+
+/// Tarn's settings of one execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TarnOptions {
+    /// The query that this execution belongs to, as clients know it.
+    pub query_id: String,
+    /// This one attempt to run the query. Registers of running queries are keyed by it, so that the end of one
+    /// attempt cannot stop the next.
+    pub run_id: String,
+    /// Bytes of files below which a scan is not spread over one more executor.
+    pub task_bytes: u64,
+    /// Bytes below which a file is not cut into ranges.
+    pub range_bytes_min: u64,
+}
+
+impl Default for TarnOptions {
+    fn default() -> Self {
+        Self {
+            query_id: String::new(),
+            run_id: String::new(),
+            task_bytes: 16 << 20,
+            range_bytes_min: 4 << 20,
+        }
+    }
+}
+
+impl ConfigExtension for TarnOptions {
+    const PREFIX: &'static str = "tarn";
+}
+
+impl ExtensionOptions for TarnOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let key = key.strip_prefix("tarn.").unwrap_or(key);
+        let number = || {
+            value.parse().or_else(|_| config_err!("{value:?} is not a number of bytes for \"tarn.{key}\""))
+        };
+        match key {
+            "query_id" => self.query_id = value.to_string(),
+            "run_id" => self.run_id = value.to_string(),
+            "task_bytes" => self.task_bytes = number()?,
+            "range_bytes_min" => self.range_bytes_min = number()?,
+            _ => return config_err!("setting \"tarn.{key}\" is unknown"),
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let entry = |key: &str, value: String, description| ConfigEntry {
+            key: format!("tarn.{key}"),
+            value: Some(value),
+            description,
+        };
+        vec![
+            entry("query_id", self.query_id.clone(), "the query that this execution belongs to"),
+            entry("run_id", self.run_id.clone(), "this one attempt to run the query"),
+            entry("task_bytes", self.task_bytes.to_string(), "bytes of files a task reads at least"),
+            entry("range_bytes_min", self.range_bytes_min.to_string(), "bytes of a range of a file at least"),
+        ]
+    }
+}
+
+impl TarnOptions {
+    /// The settings in `config`, or the defaults.
+    pub fn of(config: &SessionConfig) -> Self {
+        config.options().extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Puts the settings into `config`, in place of any that are there.
+    pub fn apply(self, config: &mut SessionConfig) {
+        config.options_mut().extensions.insert(self);
+    }
+}
+
+/// Every setting of `config` that differs from the defaults and means something to DataFusion or to
+/// Tarn; what engines add for themselves is left out.
+pub fn changed(config: &SessionConfig) -> Vec<(String, String)> {
+    let mut defaults = ConfigOptions::new();
+    defaults.extensions.insert(TarnOptions::default());
+    let defaults: std::collections::HashMap<_, _> =
+        defaults.entries().into_iter().map(|entry| (entry.key, entry.value)).collect();
+    config
+        .options()
+        .entries()
+        .into_iter()
+        .filter(|entry| entry.key.starts_with("datafusion.") || entry.key.starts_with("tarn."))
+        .filter(|entry| defaults.get(&entry.key) != Some(&entry.value))
+        .filter_map(|entry| Some((entry.key, entry.value?)))
+        .collect()
+}
+
+/// A configuration with the settings that [`changed`] listed elsewhere.
+pub fn restore<'a>(
+    config: SessionConfig,
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<SessionConfig> {
+    let mut config = config;
+    if config.options().extensions.get::<TarnOptions>().is_none() {
+        TarnOptions::default().apply(&mut config);
+    }
+    for (key, value) in settings {
+        if !(key.starts_with("datafusion.") || key.starts_with("tarn.")) {
+            return config_err!("setting {key:?} cannot travel with a plan");
+        }
+        config.options_mut().set(key, value)?;
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_settings_survive_the_way() {
+        let mut config = SessionConfig::new().with_target_partitions(3).with_batch_size(1000);
+        config.options_mut().execution.time_zone = Some("Europe/Berlin".into());
+        TarnOptions { query_id: "q 1".into(), task_bytes: 7, ..Default::default() }.apply(&mut config);
+        let settings = changed(&config);
+        let restored =
+            restore(SessionConfig::new(), settings.iter().map(|(k, v)| (k.as_str(), v.as_str()))).unwrap();
+        assert_eq!(restored.target_partitions(), 3);
+        assert_eq!(restored.batch_size(), 1000);
+        assert_eq!(restored.options().execution.time_zone.as_deref(), Some("Europe/Berlin"));
+        assert_eq!(TarnOptions::of(&restored).query_id, "q 1");
+        assert_eq!(TarnOptions::of(&restored).task_bytes, 7);
+        assert_eq!(changed(&restored), settings);
+    }
+
+    #[test]
+    fn foreign_settings_are_refused() {
+        assert!(restore(SessionConfig::new(), [("ballista.x", "1")]).is_err());
+    }
+}

@@ -1,0 +1,298 @@
+//! The register: run id to token and counters.
+//!
+//! A cancel may overtake the task that it is for. It is therefore kept for a while, and a run that
+//! registers later is cancelled at once.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::QUERIES_ACTIVE;
+
+/// How long a cancel waits for tasks that are still under way.
+const CANCEL_KEPT: Duration = Duration::from_secs(120);
+/// Cancels that are kept at most.
+const CANCELS_KEPT_MAX: usize = 4096;
+/// Ended runs whose report is kept.
+const REPORTS_KEPT_MAX: usize = 32;
+/// Files and ranges recorded of one run.
+const OPENED_MAX: usize = 16 * 1024;
+
+/// Every query that has work here. A cheap handle.
+#[derive(Debug, Clone, Default)]
+pub struct Register {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// All state, for short sections only; no lock of another object is taken inside.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    runs: HashMap<String, Entry>,
+    /// Cancels of runs, oldest first.
+    cancelled: VecDeque<(Instant, String)>,
+    /// Reports of ended runs, oldest first.
+    ended: VecDeque<Report>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    query: Weak<Query>,
+    /// Set by [`Register::token`] until [`Register::forget`].
+    kept: Option<Arc<Query>>,
+}
+
+/// One run of a query in this process. The register knows it as long as a handle lives.
+#[derive(Debug)]
+pub struct Query {
+    id: String,
+    token: CancellationToken,
+    rows_scanned: AtomicU64,
+    /// Files and ranges opened so far.
+    opened: Mutex<Vec<String>>,
+    register: Weak<Inner>,
+}
+
+/// What one run did in this process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The run.
+    pub run_id: String,
+    /// Whether it still has work.
+    pub active: bool,
+    /// Rows that its scans handed out.
+    pub rows_scanned: u64,
+    /// The files, with their ranges, that its scans opened, in that order; bounded.
+    pub opened: Vec<String>,
+}
+
+impl Register {
+    /// The run's handle, made if it is not known yet.
+    pub fn enter(&self, id: &str) -> Arc<Query> {
+        let mut state = self.inner.state.lock();
+        if let Some(query) = state.runs.get(id).and_then(|entry| entry.query.upgrade()) {
+            return query;
+        }
+        let query = Arc::new(Query {
+            id: id.to_string(),
+            token: CancellationToken::new(),
+            rows_scanned: AtomicU64::new(0),
+            opened: Mutex::default(),
+            register: Arc::downgrade(&self.inner),
+        });
+        if state.was_cancelled(id) {
+            query.token.cancel();
+        }
+        let entry = Entry { query: Arc::downgrade(&query), kept: None };
+        if state.runs.insert(id.to_string(), entry).is_none() {
+            QUERIES_ACTIVE.inc();
+        }
+        query
+    }
+
+    /// The run's token. The run stays known until [`Register::forget`].
+    pub fn token(&self, id: &str) -> CancellationToken {
+        let query = self.enter(id);
+        let token = query.token.clone();
+        if let Some(entry) = self.inner.state.lock().runs.get_mut(id) {
+            entry.kept = Some(query);
+        }
+        token
+    }
+
+    /// Stops the run's work here, also work that arrives later. Says whether there was any. The run no longer
+    /// counts as active, although remains of its plan may stay for a while.
+    pub fn cancel(&self, id: &str) -> bool {
+        let entry = {
+            let mut state = self.inner.state.lock();
+            state.keep_cancel(id);
+            state.runs.remove(id)
+        };
+        let Some(entry) = entry else { return false };
+        QUERIES_ACTIVE.dec();
+        // Outside the lock, as is the drop of the entry: the last handle takes the lock itself.
+        let Some(query) = entry.query.upgrade() else { return false };
+        query.token.cancel();
+        let report = query.report(false);
+        self.inner.state.lock().keep_report(report);
+        true
+    }
+
+    /// Lets go of what [`Register::token`] kept.
+    pub fn forget(&self, id: &str) {
+        let kept = self.inner.state.lock().runs.get_mut(id).and_then(|entry| entry.kept.take());
+        // Dropped here, outside the lock: the last handle takes the lock itself.
+        drop(kept);
+    }
+
+    /// Records that a scan of a run opens a file, or a range of it, for [`Register::reports`].
+    pub fn record_opened(&self, id: &str, file: String) {
+        let query = self.inner.state.lock().runs.get(id).and_then(|entry| entry.query.upgrade());
+        if let Some(query) = query {
+            query.add_opened(file);
+        }
+    }
+
+    /// The runs that have work here, in order.
+    pub fn active(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.inner.state.lock().runs.keys().cloned().collect();
+        ids.sort();
+        ids
+    }
+
+    /// What the runs whose id begins with `prefix` did here: those with work, and the last that ended.
+    pub fn reports(&self, prefix: &str) -> Vec<Report> {
+        let (mut reports, live) = {
+            let state = self.inner.state.lock();
+            let ended: Vec<Report> =
+                state.ended.iter().filter(|report| report.run_id.starts_with(prefix)).cloned().collect();
+            let live: Vec<Arc<Query>> = state
+                .runs
+                .iter()
+                .filter(|(id, _)| id.starts_with(prefix))
+                .filter_map(|(_, entry)| entry.query.upgrade())
+                .collect();
+            (ended, live)
+        };
+        reports.extend(live.iter().map(|query| query.report(true)));
+        reports
+    }
+}
+
+impl State {
+    fn was_cancelled(&self, id: &str) -> bool {
+        self.cancelled.iter().any(|(_, cancelled)| cancelled == id)
+    }
+
+    fn keep_report(&mut self, report: Report) {
+        if self.ended.len() >= REPORTS_KEPT_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(report);
+    }
+
+    fn keep_cancel(&mut self, id: &str) {
+        let now = Instant::now();
+        while self.cancelled.len() >= CANCELS_KEPT_MAX
+            || self.cancelled.front().is_some_and(|(when, _)| now.duration_since(*when) > CANCEL_KEPT)
+        {
+            self.cancelled.pop_front();
+        }
+        if !self.was_cancelled(id) {
+            self.cancelled.push_back((now, id.to_string()));
+        }
+    }
+}
+
+impl Query {
+    /// The run's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Cancelled when the run is to stop.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Counts rows of a scan.
+    pub(super) fn add_rows(&self, rows: u64) {
+        self.rows_scanned.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Records what a scan opens.
+    fn add_opened(&self, file: String) {
+        let mut opened = self.opened.lock();
+        if opened.len() < OPENED_MAX {
+            opened.push(file);
+        }
+    }
+
+    fn report(&self, active: bool) -> Report {
+        Report {
+            run_id: self.id.clone(),
+            active,
+            rows_scanned: self.rows_scanned.load(Ordering::Relaxed),
+            opened: self.opened.lock().clone(),
+        }
+    }
+}
+
+impl Drop for Query {
+    fn drop(&mut self) {
+        let Some(register) = self.register.upgrade() else { return };
+        let mut state = register.state.lock();
+        // The same run may have entered anew meanwhile, or was taken out by a cancel.
+        if state.runs.get(&self.id).is_some_and(|entry| entry.query.strong_count() == 0) {
+            state.runs.remove(&self.id);
+            QUERIES_ACTIVE.dec();
+            let report = self.report(false);
+            state.keep_report(report);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_is_known_while_a_handle_lives() {
+        let register = Register::default();
+        let first = register.enter("a");
+        let second = register.enter("a");
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(register.active(), ["a"]);
+        drop(first);
+        assert_eq!(register.active(), ["a"]);
+        drop(second);
+        assert!(register.active().is_empty());
+    }
+
+    #[test]
+    fn token_keeps_the_run_until_forgotten() {
+        let register = Register::default();
+        let token = register.token("a");
+        assert!(register.cancel("a"));
+        assert!(token.is_cancelled());
+        assert!(register.active().is_empty());
+        register.forget("a");
+        register.token("b");
+        assert_eq!(register.active(), ["b"]);
+        register.forget("b");
+        assert!(register.active().is_empty());
+        assert!(!register.cancel("a"));
+    }
+
+    #[test]
+    fn cancel_reaches_work_that_comes_later() {
+        let register = Register::default();
+        assert!(!register.cancel("late"));
+        assert!(register.enter("late").token().is_cancelled());
+        assert!(!register.enter("other").token().is_cancelled());
+    }
+
+    #[test]
+    fn ended_runs_are_reported() {
+        let register = Register::default();
+        let run = register.enter("q.1");
+        run.add_rows(7);
+        register.record_opened("q.1", "f[0..3]".to_string());
+        assert!(register.reports("q")[0].active);
+        drop(run);
+        let reports = register.reports("q");
+        assert_eq!(reports.len(), 1);
+        assert_eq!((reports[0].active, reports[0].rows_scanned), (false, 7));
+        assert_eq!(reports[0].opened, ["f[0..3]"]);
+        assert!(register.reports("other").is_empty());
+    }
+}

@@ -1,0 +1,310 @@
+//! The process's runtimes and its one execution environment.
+//!
+//! Plans are polled by the CPU runtime, object stores by the IO runtime, and connections by whatever
+//! runtime the process was started with. All engines of a process share one [`Runtime`], so they share
+//! one memory pool, one spill bound and one cache of file metadata.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use object_store::ObjectStore;
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::control::Runner;
+use crate::error::{Error, Result};
+use crate::{io_store, memory, metrics, queries, stream};
+
+/// Consumers named in an out-of-memory message.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("five is not zero");
+/// What DataFusion calls its folders under the spill folder.
+const SPILL_FOLDER_PREFIX: &str = "datafusion-";
+
+/// How much of the machine this process may use to run plans.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Threads that run plans; 0 stands for the number of cores.
+    pub cpu_threads: usize,
+    /// Bytes of memory for plans; 0 stands for 60 % of what the container or the host has.
+    pub memory_bytes: u64,
+    /// Folder for what does not fit into memory; empty stands for one below the data folder. Leftovers
+    /// in it are deleted at start.
+    pub spill_dir: PathBuf,
+    /// Bytes that may be spilled at one time.
+    pub spill_bytes_max: u64,
+    /// Bytes of Parquet footers and indexes that are kept in memory.
+    pub metadata_cache_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cpu_threads: 0,
+            memory_bytes: 0,
+            spill_dir: PathBuf::new(),
+            spill_bytes_max: 100 << 30,
+            metadata_cache_bytes: 256 << 20,
+        }
+    }
+}
+
+/// A cheap handle to the runtimes and the environment of this process.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    cpu: Threads,
+    io: Threads,
+    cores: usize,
+    env: Arc<RuntimeEnv>,
+    queries: queries::Register,
+    /// The executor in this same process, by the address under which the cluster knows it.
+    runner: RwLock<Option<(String, Arc<dyn Runner>)>>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Starts the threads and makes the environment. The spill folder is created, and leftovers in it
+    /// are deleted.
+    pub fn new(config: Config) -> Result<Self> {
+        let host = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let cores = if config.cpu_threads == 0 { host } else { config.cpu_threads };
+        let env = environment(&config)?;
+        metrics::watch(Arc::downgrade(&env));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                cpu: Threads::start("cpu", cores)?,
+                io: Threads::start("io", cores.clamp(1, 4))?,
+                cores,
+                env,
+                queries: queries::Register::default(),
+                runner: RwLock::new(None),
+                config,
+            }),
+        })
+    }
+
+    /// What it was started with.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The one environment for every session in this process.
+    pub fn env(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.shared.env)
+    }
+
+    /// Threads that run plans.
+    pub fn cores(&self) -> usize {
+        self.shared.cores
+    }
+
+    /// Bytes of the memory pool.
+    pub fn memory_bytes(&self) -> u64 {
+        pool_bytes(&self.shared.config)
+    }
+
+    /// Where plans run.
+    pub fn cpu(&self) -> &Handle {
+        self.shared.cpu.handle()
+    }
+
+    /// Where object stores are called.
+    pub fn io(&self) -> &Handle {
+        self.shared.io.handle()
+    }
+
+    /// The queries that have work in this process.
+    pub fn queries(&self) -> &queries::Register {
+        &self.shared.queries
+    }
+
+    /// A store whose calls run on the IO runtime, whoever makes them. A store on the local disk is
+    /// returned as it is: its calls go to a pool of blocking threads anyway.
+    pub fn io_store(&self, inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        io_store::wrap(self.io().clone(), inner)
+    }
+
+    /// Executes all partitions of a plan on the CPU runtime. The stream is bounded; dropping it ends the
+    /// work; a panic in the plan is an error of the stream.
+    pub fn run_stream(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        ctx: Arc<TaskContext>,
+    ) -> SendableRecordBatchStream {
+        stream::run(self.cpu(), plan, ctx)
+    }
+
+    /// Makes the executor of this process known, so that a scheduler in the same process need not go
+    /// over the network. `url` is the address under which it registers.
+    pub fn set_runner(&self, url: String, runner: Arc<dyn Runner>) {
+        *self.shared.runner.write() = Some((url, runner));
+    }
+
+    /// Forgets the executor of this process.
+    pub fn clear_runner(&self) {
+        *self.shared.runner.write() = None;
+    }
+
+    /// The executor of this process, if it is the one that registered `url`.
+    pub fn runner(&self, url: &str) -> Option<Arc<dyn Runner>> {
+        let runner = self.shared.runner.read();
+        runner.as_ref().filter(|(known, _)| known == url).map(|(_, runner)| Arc::clone(runner))
+    }
+}
+
+fn environment(config: &Config) -> Result<Arc<RuntimeEnv>> {
+    let spill_dir = match config.spill_dir.as_os_str().is_empty() {
+        true => std::env::temp_dir().join(format!("tarn-spill-{}", std::process::id())),
+        false => config.spill_dir.clone(),
+    };
+    prepare_spill_dir(&spill_dir).map_err(|source| Error::SpillFolder { path: spill_dir.clone(), source })?;
+    let pool = TrackConsumersPool::new(FairSpillPool::new(pool_bytes(config) as usize), CONSUMERS_NAMED);
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![spill_dir]))
+        .with_max_temp_directory_size(config.spill_bytes_max);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .with_metadata_cache_limit(config.metadata_cache_bytes as usize)
+        .build_arc()
+        .map_err(Error::Environment)
+}
+
+fn pool_bytes(config: &Config) -> u64 {
+    match config.memory_bytes {
+        0 => memory::pool_bytes_default(),
+        bytes => bytes,
+    }
+}
+
+/// Creates the folder and deletes what an earlier process left in it; nothing else that may be there.
+fn prepare_spill_dir(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(SPILL_FOLDER_PREFIX) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A tokio runtime that may be dropped anywhere, also inside another one.
+struct Threads {
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Threads {
+    fn start(name: &'static str, count: usize) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(count)
+            .thread_name(format!("tarn-{name}"))
+            .enable_all()
+            .build()
+            .map_err(|source| Error::Threads { name, source })?;
+        Ok(Self { runtime: Some(runtime) })
+    }
+
+    fn handle(&self) -> &Handle {
+        self.runtime.as_ref().expect("taken only when dropped").handle()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::error::{DataFusionError, Result as EngineResult};
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+    use datafusion::prelude::SessionContext;
+    use futures::{StreamExt, TryStreamExt};
+
+    #[tokio::test]
+    async fn plan_runs_on_the_cpu_threads() {
+        let runtime = runtime();
+        let ctx = SessionContext::new_with_config_rt(Default::default(), runtime.env());
+        let plan = ctx.sql("select sum(value) from generate_series(1, 100)").await.unwrap();
+        let plan = plan.create_physical_plan().await.unwrap();
+        let batches: Vec<_> = runtime.run_stream(plan, ctx.task_ctx()).try_collect().await.unwrap();
+        assert_eq!(batches[0].num_rows(), 1);
+        let name = runtime.cpu().spawn(async { std::thread::current().name().map(str::to_string) }).await;
+        assert_eq!(name.unwrap().as_deref(), Some("tarn-cpu"));
+    }
+
+    #[tokio::test]
+    async fn panic_is_an_error_of_the_stream() {
+        let runtime = runtime();
+        let schema = Arc::new(arrow::datatypes::Schema::empty());
+        let mut stream = stream::spawn(runtime.cpu(), Arc::clone(&schema), || panic!("on purpose"));
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("on purpose"), "{error}");
+        assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn dropped_stream_drops_the_plan() {
+        struct Flag(Option<tokio::sync::oneshot::Sender<()>>);
+        impl Drop for Flag {
+            fn drop(&mut self) {
+                let _ = self.0.take().map(|sender| sender.send(()));
+            }
+        }
+        let runtime = runtime();
+        let schema = Arc::new(arrow::datatypes::Schema::empty());
+        let (sender, dropped) = tokio::sync::oneshot::channel();
+        let flag = Flag(Some(sender));
+        let inner = Arc::clone(&schema);
+        let stream = stream::spawn(runtime.cpu(), schema, move || -> EngineResult<_> {
+            let pending = futures::stream::pending::<EngineResult<_, DataFusionError>>().map(move |item| {
+                let _ = &flag;
+                item
+            });
+            Ok(Box::pin(RecordBatchStreamAdapter::new(inner, pending)))
+        });
+        drop(stream);
+        tokio::time::timeout(std::time::Duration::from_secs(5), dropped).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn leftovers_are_deleted_and_strangers_kept() {
+        let folder = std::env::temp_dir().join(format!("tarn-runtime-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(folder.join("datafusion-old")).unwrap();
+        std::fs::create_dir_all(folder.join("mine")).unwrap();
+        let runtime =
+            Runtime::new(Config { spill_dir: folder.clone(), cpu_threads: 1, ..Default::default() });
+        assert!(!folder.join("datafusion-old").exists());
+        assert!(folder.join("mine").exists());
+        drop(runtime);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    fn runtime() -> Runtime {
+        let spill_dir = std::env::temp_dir().join(format!("tarn-runtime-{}", uuid::Uuid::new_v4()));
+        Runtime::new(Config { cpu_threads: 2, spill_dir, memory_bytes: 64 << 20, ..Default::default() })
+            .unwrap()
+    }
+}
