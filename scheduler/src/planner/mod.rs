@@ -1,0 +1,102 @@
+//! The engine's session for one query, and the way from a statement to a physical plan.
+//!
+//! A process-wide template holds functions and rules; each query gets a copy with the
+//! session's settings and its own pinned catalogs, and none outlives it. The rule: this room
+//! plans and runs nothing.
+
+mod estimate;
+mod write_types;
+
+use std::sync::Arc;
+
+use datafusion::catalog::CatalogProviderList;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement;
+use tarn_runtime::options::TarnOptions;
+
+pub use estimate::{Estimate, ScanEstimate, estimate};
+pub use write_types::to_table_types;
+
+use crate::error::Result;
+use crate::query::QueryId;
+use crate::session::Session;
+
+/// The schema that the engine makes of the listed tables.
+const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// Makes the engine's session of a query. A cheap handle.
+#[derive(Clone)]
+pub struct Planner {
+    template: Arc<SessionState>,
+}
+
+impl Planner {
+    /// A planner whose plans may run in this process, with its memory and stores.
+    pub fn new(env: Arc<RuntimeEnv>) -> Self {
+        let template = SessionStateBuilder::new_with_default_features()
+            .with_config(SessionConfig::new())
+            .with_runtime_env(env)
+            .build();
+        Self { template: Arc::new(template) }
+    }
+
+    /// The engine's session for one query: the session's settings, its pins as the catalogs,
+    /// and as many partitions as the cores that will run it.
+    pub fn state(
+        &self,
+        session: &Session,
+        query_id: &QueryId,
+        catalogs: Arc<dyn CatalogProviderList>,
+        partitions: usize,
+    ) -> SessionState {
+        let config = config(session, query_id, partitions);
+        let mut state = SessionStateBuilder::new_from_existing(self.template.as_ref().clone())
+            .with_session_id(query_id.to_string())
+            .with_config(config)
+            .with_catalog_list(catalogs)
+            .build();
+        // `now()` is one time for the whole query, on every executor.
+        state.mark_start_execution();
+        state
+    }
+}
+
+impl Planner {
+    /// Whether a statement names `information_schema`, for which every table must be listed.
+    pub fn names_information_schema(&self, session: &Session, statement: &Statement) -> Result<bool> {
+        let references = self.template.resolve_table_references(statement)?;
+        let current = session.schema();
+        Ok(references.iter().any(|reference| reference.schema().unwrap_or(&current) == INFORMATION_SCHEMA))
+    }
+}
+
+/// The undistributed physical plan of an analyzed and optimized plan.
+pub async fn physical_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(state.query_planner().create_physical_plan(optimized, state).await?)
+}
+
+fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionConfig {
+    let settings = session.settings();
+    let mut config = SessionConfig::new()
+        .with_target_partitions(partitions.max(1))
+        .with_batch_size(settings.batch_size())
+        .with_information_schema(true)
+        .with_default_catalog_and_schema(session.catalog(), session.schema())
+        .with_create_default_catalog_and_schema(false);
+    TarnOptions { query_id: query_id.to_string(), run_id: query_id.to_string(), ..Default::default() }
+        .apply(&mut config);
+    let options = config.options_mut();
+    options.execution.time_zone = Some(settings.timezone().to_string());
+    options.execution.parquet.pushdown_filters = settings.pushdown_filters();
+    options.execution.parquet.reorder_filters = settings.pushdown_filters();
+    // Tasks are cut at row groups by the scan's own planning; a byte range cut would open the
+    // same footer twice and break the affinity of files to executors.
+    options.optimizer.repartition_file_scans = false;
+    options.optimizer.prefer_hash_join = true;
+    options.sql_parser.collect_spans = true;
+    config
+}

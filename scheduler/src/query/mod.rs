@@ -1,0 +1,20 @@
+//! The life of one query, from its text to its last batch.
+//!
+//! [`Queries`] is what the front door calls. `run.rs` is the way of a query, top to bottom;
+//! `spool.rs` stands between the engine and the reader; `register.rs` knows every query that
+//! lives. The rule: nothing here knows Flight SQL, and nothing collects a stream without a
+//! byte bound beside it.
+
+pub mod answer;
+pub mod bind;
+mod changes;
+mod explain;
+mod id;
+mod parameters;
+pub mod register;
+pub(crate) mod run;
+mod show;
+pub mod spool;
+
+pub use id::QueryId;
+pub use run::{Description, Engines, Limits, Parts, Queries, Submitted};

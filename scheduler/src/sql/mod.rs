@@ -1,0 +1,20 @@
+//! From text to statement: our dialect, our own statements, positions for errors.
+//!
+//! [`parse`] turns one SQL text into a [`Statement`]. What the engine's parser does not know
+//! (time travel, `PARTITIONED BY (month(x))`, `SHOW`, `USE`, `KILL QUERY`) is taken out of the
+//! token stream first; positions stay those of the text. The rule: this room resolves no name
+//! and touches no catalog.
+
+mod create;
+mod name;
+mod placeholders;
+mod show;
+mod statement;
+mod time_travel;
+mod tokens;
+
+pub use create::{CreateTable, PartitionField};
+pub use name::ObjectName;
+pub use show::Show;
+pub use statement::{DropTable, Statement, parse};
+pub use time_travel::{Selector, split_selector};
