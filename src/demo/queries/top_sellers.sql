@@ -1,0 +1,9 @@
+SELECT s.seller_id,
+       s.seller_name,
+       sum(f.extended_sales_amount) AS total_sales,
+       sum(f.extended_sales_amount - f.extended_discount_amount) AS profit
+FROM shop.fact_sales f
+JOIN shop.dim_sellers s ON s.seller_key = f.seller_key
+GROUP BY s.seller_id, s.seller_name
+ORDER BY profit DESC, s.seller_id
+LIMIT 10;
