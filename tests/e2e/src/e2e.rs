@@ -1,0 +1,26 @@
+//! End-to-end tests: what a client sees, through Flight SQL.
+//!
+//! - `tpch`: 22 queries in every mode, equal to DuckDB's answers
+//! - `slt`: the SQL files of tests/slt, in every mode
+//! - `exactness`: each file and range is read once, in every mode
+//! - `front_door`: statements, prepared statements, metadata, sessions, tickets
+//! - `cancel`: cancelled work stops everywhere
+//! - `bad_input`: mistakes and faults, each with a clear error, the server alive and nothing lost
+//! - `s3`: the same house on an S3 server
+//! - `operations`: metrics, probes, signals of the real process
+//!
+//! Helpers: `clusters` shared by all tests, `rows` as text, `answers` and when they are equal.
+
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+mod bad_input;
+mod cancel;
+mod clusters;
+mod exactness;
+mod front_door;
+mod operations;
+mod rows;
+mod s3;
+mod slt;
+mod tpch;

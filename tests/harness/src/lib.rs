@@ -1,0 +1,49 @@
+//! What the tests share: a cluster in a line, a real process, data, an S3 server, faults.
+//!
+//! ```text
+//!   test ──> Cluster (scheduler + n executors in this process) ──> data folder, or S3Server
+//!       └──> Process (the real binary) ───────────────────────────┘
+//! ```
+//!
+//! - [`cluster`]: servers in this process; what their scans opened
+//! - [`data`]: data folders, TPC-H among them
+//! - [`process`]: the binary: start, ready, terminate, kill
+//! - [`s3`]: an S3 server on loopback
+//! - [`faults`]: a storage layer that fails, slows and cuts
+//! - [`net`]: free ports, HTTP, metrics; [`wait`]: for a condition, with a deadline
+//!
+//! Nothing here asserts how Tarn answers; that is what the tests are for.
+
+use std::future::Future;
+use std::sync::LazyLock;
+
+pub mod cluster;
+pub mod data;
+pub mod faults;
+pub mod net;
+pub mod process;
+pub mod s3;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use data::Data;
+pub use faults::{Fault, Faults};
+pub use process::Process;
+pub use s3::S3Server;
+
+/// Runs a test. All tests share one runtime, so that they can share servers; a test that hangs fails.
+pub fn run<F: Future>(test: F) -> F::Output {
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
+            .worker_threads(4)
+            .thread_stack_size(8 << 20)
+            .enable_all()
+            .build()
+            .expect("threads can be started")
+    });
+    let limit = std::time::Duration::from_secs(300);
+    RUNTIME
+        .block_on(async { tokio::time::timeout(limit, test).await })
+        .expect("the test took more than five minutes")
+}
