@@ -13,6 +13,7 @@ use tarn_client::Connection;
 use tarn_runtime::Runtime;
 use tarn_scan::{FileTask, ScanObserver};
 use tarn_scheduler::Addresses;
+use tarn_scheduler::query::register::State;
 use tokio_util::sync::CancellationToken;
 
 use crate::data::Data;
@@ -113,7 +114,8 @@ impl Cluster {
     pub fn is_idle(&self) -> bool {
         let executors_idle =
             self.executors.iter().all(|executor| executor.runtime.queries().active().is_empty());
-        executors_idle && self.scheduler.queries.register().busy() == 0
+        let queries = self.scheduler.queries.register().list();
+        executors_idle && queries.iter().all(|query| query.state != State::Running)
     }
 
     /// Every port that something of the cluster listens on.
