@@ -127,8 +127,8 @@ fn other(error: &(dyn StdError + Send + Sync + 'static)) -> Failure {
     if let Some(scan) = error.downcast_ref::<tarn_scan::Error>() {
         return Failure::new(scan_code(scan), scan.to_string());
     }
-    if error.downcast_ref::<object_store::Error>().is_some() {
-        return Failure::new(code::STORAGE_ERROR, error.to_string());
+    if let Some(store) = store_error(error) {
+        return Failure::new(code::STORAGE_ERROR, store.to_string());
     }
     let text = error.to_string();
     match error.downcast_ref::<tonic::Status>().is_some() || is_lost_peer(&text) {
@@ -137,18 +137,29 @@ fn other(error: &(dyn StdError + Send + Sync + 'static)) -> Failure {
     }
 }
 
+/// A store's error anywhere in the chain: writers and buffers wrap it in errors of their own.
+fn store_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a object_store::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(store) = error.downcast_ref::<object_store::Error>() {
+            return Some(store);
+        }
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 fn scan_code(error: &tarn_scan::Error) -> &'static str {
-    use tarn_scan::Error;
-    match error {
-        Error::Setup { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Store { .. } => {
-            code::STORAGE_ERROR
-        }
-        Error::ColumnType { .. } | Error::RequiredColumnMissing { .. } | Error::DamagedFile { .. } => {
-            code::CORRUPT_DATA
-        }
-        Error::NotSupported { .. } => code::NOT_SUPPORTED,
-        Error::Location { .. } | Error::NameMapping { .. } => code::INVALID_ARGUMENT,
-        _ => code::INTERNAL,
+    use tarn_scan::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Storage => code::STORAGE_ERROR,
+        ErrorKind::Corrupt => code::CORRUPT_DATA,
+        ErrorKind::NotSupported => code::NOT_SUPPORTED,
+        ErrorKind::Invalid => code::INVALID_ARGUMENT,
+        ErrorKind::Internal => code::INTERNAL,
     }
 }
 

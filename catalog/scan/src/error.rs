@@ -3,7 +3,11 @@
 //! Errors of a scan travel inside DataFusion's error and cross the cluster as
 //! text, so every message here names the table and the file by itself.
 
+use std::error::Error as StdError;
+
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use parquet::errors::ParquetError;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -93,6 +97,27 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// A file of a table could not be read.
+    #[error("table {table}: cannot read file {file:?}: {}", brief(.cause))]
+    Read {
+        /// The table.
+        table: String,
+        /// URI of the file.
+        file: String,
+        /// Whether the file is to blame, and not its store.
+        damaged: bool,
+        /// Why. Not the error's `source`: who looks for the root of an engine's error shall find this one.
+        cause: Box<DataFusionError>,
+    },
+    /// A data file could not be written.
+    #[error("cannot write data file {uri:?}: {source}")]
+    Write {
+        /// The file.
+        uri: String,
+        /// Why.
+        #[source]
+        source: ParquetError,
+    },
     /// The table's name mapping cannot be used.
     #[error("table {table}: invalid name mapping: {reason}")]
     NameMapping {
@@ -139,10 +164,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Setup { .. } | Self::Store { .. } => ErrorKind::Storage,
+            Self::Setup { .. } | Self::Store { .. } | Self::Write { .. } => ErrorKind::Storage,
+            Self::Read { damaged: false, .. } => ErrorKind::Storage,
             Self::ColumnType { .. }
             | Self::RequiredColumnMissing { .. }
             | Self::DamagedFile { .. }
+            | Self::Read { damaged: true, .. }
             | Self::NameMapping { .. } => ErrorKind::Corrupt,
             Self::NotSupported { .. } => ErrorKind::NotSupported,
             Self::Location { .. } | Self::AlreadyExists { .. } => ErrorKind::Invalid,
@@ -161,8 +188,102 @@ impl Error {
     }
 }
 
+/// What a failed read of a file is to blame on; `None` if that is neither the file nor its store.
+pub(crate) fn blame(error: &DataFusionError) -> Option<Blame> {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    let mut blame = None;
+    while let Some(error) = cause {
+        if error.is::<object_store::Error>() || error.is::<std::io::Error>() {
+            return Some(Blame::Store);
+        }
+        let damaged = match error.downcast_ref::<ArrowError>() {
+            Some(ArrowError::IoError(..)) => return Some(Blame::Store),
+            Some(ArrowError::ParquetError(_)) => true,
+            _ => error.is::<ParquetError>(),
+        };
+        // Parquet's error may wrap the store's: the innermost counts.
+        if damaged {
+            blame = Some(Blame::File);
+        }
+        cause = within(error);
+    }
+    blame
+}
+
+/// Who is to blame for a failed read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// Its bytes are not what they should be.
+    File,
+    /// It did not arrive.
+    Store,
+}
+
+/// The cause of an error; some wrappers do not tell by [`StdError::source`].
+fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    if let Some(error) = error.downcast_ref::<DataFusionError>() {
+        return match error {
+            DataFusionError::ArrowError(inner, _) => Some(inner.as_ref()),
+            DataFusionError::ParquetError(inner) => Some(inner.as_ref()),
+            DataFusionError::ObjectStore(inner) => Some(inner.as_ref()),
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+                Some(inner.as_ref())
+            }
+            DataFusionError::External(inner) => Some(inner.as_ref()),
+            DataFusionError::Shared(inner) => Some(inner.as_ref()),
+            other => other.source(),
+        };
+    }
+    match error.downcast_ref::<ParquetError>() {
+        Some(ParquetError::External(inner)) => Some(inner.as_ref()),
+        _ => error.source(),
+    }
+}
+
+/// The innermost cause, in one line: the message around it has said the rest.
+fn brief(error: &DataFusionError) -> String {
+    let mut innermost: &(dyn StdError + 'static) = error;
+    while let Some(cause) = within(innermost) {
+        innermost = cause;
+    }
+    let text = innermost.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {
         Self::External(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_read_is_blamed_on_the_store_or_the_file() {
+        let store = || object_store::Error::Generic { store: "S3", source: "gone".into() };
+        let wrapped = ParquetError::External(Box::new(store()));
+        let cases = [
+            (DataFusionError::from(wrapped), Some(Blame::Store)),
+            (DataFusionError::from(ArrowError::from_external_error(Box::new(store()))), Some(Blame::Store)),
+            (DataFusionError::from(ParquetError::General("no footer".into())), Some(Blame::File)),
+            (
+                DataFusionError::from(ArrowError::ParquetError("page too long".into())).context("in a scan"),
+                Some(Blame::File),
+            ),
+            (DataFusionError::from(ArrowError::DivideByZero), None),
+            (DataFusionError::Execution("overflow".into()), None),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(blame(&error), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_read_names_table_and_file_and_the_innermost_cause() {
+        let cause = Box::new(DataFusionError::from(ParquetError::General("no footer".into())));
+        let error = Error::Read { table: "a.b.c".into(), file: "s3://x/y".into(), damaged: true, cause };
+        assert_eq!(error.to_string(), "table a.b.c: cannot read file \"s3://x/y\": Parquet error: no footer");
     }
 }

@@ -62,8 +62,7 @@ fn a_type_error_is_refused_before_anything_runs() {
             ["select sum(n_name) from tpch.nation", "select o_orderdate + o_totalprice from tpch.orders"]
         {
             let error = refused(&mut connection, sql).await;
-            // NOTE: some of the engine's type errors still come as its own defects.
-            let codes = ["invalid_argument", "not_supported", "internal"];
+            let codes = ["invalid_argument", "not_supported"];
             assert!(codes.contains(&code(&error)), "{}", describe(&error));
         }
     });
@@ -193,8 +192,11 @@ async fn check_damage(damage: impl Fn(&Path)) {
         let mut connection = connect_in(&cluster, mode).await;
         let error =
             refused(&mut connection, "select sum(id), max(name) from default.broken where id > 3").await;
-        // NOTE: not every one of these errors names the table yet; each must be an error, in every mode.
         assert!(blames_storage(&error), "{mode}: {}", describe(&error));
+        let message = &error.refusal().unwrap().message;
+        assert!(message.contains("broken"), "{mode}: the table is not named: {message}");
+        let folder = data.folder().display().to_string();
+        assert!(!message.contains(folder.trim_start_matches('/')), "{mode}: a path of the server: {message}");
         assert_eq!(
             value(&mut connection, "select count(name) from default.well where id >= 0").await,
             "1000",

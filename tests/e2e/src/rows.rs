@@ -100,19 +100,9 @@ pub fn describe(error: &Error) -> String {
 }
 
 /// Whether a refusal says that storage or a file failed.
-///
-/// NOTE: `internal` and `invalid_argument` are today's answers where a store's error crosses a writer or an
-/// executor as text.
 pub fn blames_storage(error: &Error) -> bool {
-    const CODES: [&str; 7] = [
-        "storage_error",
-        "corrupt_data",
-        "permission_denied",
-        "commit_unknown",
-        "commit_conflict",
-        "internal",
-        "invalid_argument",
-    ];
+    const CODES: [&str; 5] =
+        ["storage_error", "corrupt_data", "permission_denied", "commit_unknown", "commit_conflict"];
     CODES.contains(&code(error))
 }
 

@@ -12,7 +12,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
@@ -34,7 +33,7 @@ use super::adapter::ColumnAdapterFactory;
 use super::footer::{self, Footers};
 use super::reader::{LoadedFooter, ReaderFactory};
 use crate::columns::{FileColumns, Resolver};
-use crate::error::Error;
+use crate::error::{Blame, Error, blame};
 use crate::metrics::ROWS;
 use crate::observer::ScanObserver;
 use crate::storage::attachments;
@@ -272,32 +271,19 @@ struct FileContext {
 }
 
 impl FileContext {
-    /// Says which file an error is about, unless it says so itself.
+    /// Says which file and table an error is about, unless it says so itself, or is the query's own
+    /// (a division by zero in a pushed expression) and has nothing to do with the file.
     fn name(&self, error: DataFusionError) -> DataFusionError {
         if let DataFusionError::External(source) = &error
             && source.downcast_ref::<Error>().is_some()
         {
             return error;
         }
-        error.context(format!("cannot read file {:?} of table {}", self.uri, self.report.scan.table))
-    }
-
-    /// The same for an error while rows are read, which may also be the query's own (a division by
-    /// zero in a pushed expression) and then has nothing to do with the file.
-    fn name_if_storage(&self, error: DataFusionError) -> DataFusionError {
-        let about_the_file = match error.find_root() {
-            DataFusionError::ParquetError(_)
-            | DataFusionError::ObjectStore(_)
-            | DataFusionError::IoError(_) => true,
-            DataFusionError::ArrowError(source, _) => {
-                matches!(source.as_ref(), ArrowError::ParquetError(_) | ArrowError::IoError(_, _))
-            }
-            DataFusionError::External(source) => {
-                source.is::<parquet::errors::ParquetError>() || source.is::<object_store::Error>()
-            }
-            _ => false,
+        let Some(blame) = blame(&error) else {
+            return error;
         };
-        if about_the_file { self.name(error) } else { error }
+        let (table, file) = (self.report.scan.table.clone(), self.uri.clone());
+        Error::Read { table, file, damaged: blame == Blame::File, cause: Box::new(error) }.into()
     }
 }
 
@@ -355,7 +341,7 @@ impl Morsel for FileMorsel {
                 context.report.rows(batch.num_rows());
                 Ok(batch)
             }
-            Err(error) => Err(context.name_if_storage(error)),
+            Err(error) => Err(context.name(error)),
         };
         inner.into_stream().map(watch).boxed()
     }

@@ -17,6 +17,7 @@ use object_store::path::Path;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
 use parquet::basic::{Compression, GzipLevel, LogicalType, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::column_metrics::{Leaf, NanCounts, collect, leaves, longest_bound};
 use super::conform::file_schema;
 use super::{WriteSpec, WrittenFile};
+use crate::error::Error;
 
 /// Rows of a row group are encoded in memory until they reach this size; Iceberg's default.
 const ROW_GROUP_BYTES: usize = 128 << 20;
@@ -148,10 +150,10 @@ impl OpenFile {
     /// Writes the footer and waits until the store has it all.
     pub(super) async fn close(mut self) -> Result<WrittenFile> {
         let uri = self.uri.clone();
-        let open = writer(&mut self.writer)?;
+        // Taken out: an upload whose end fails is over, and must not be aborted once more.
+        let mut open = self.writer.take().ok_or_else(closed)?;
         let footer = open.finish().await.map_err(|e| failed(e, &uri))?;
         let size_bytes = open.bytes_written() as u64;
-        self.writer = None;
         debug_assert_eq!(footer.file_metadata().num_rows() as u64, self.rows, "every row is in the footer");
         Ok(WrittenFile {
             uri,
@@ -187,11 +189,19 @@ pub(super) fn detach(work: impl Future<Output = ()> + Send + 'static) {
 }
 
 fn writer(open: &mut Option<AsyncArrowWriter<BufWriter>>) -> Result<&mut AsyncArrowWriter<BufWriter>> {
-    open.as_mut().ok_or_else(|| exec_datafusion_err!("the data file is closed"))
+    open.as_mut().ok_or_else(closed)
 }
 
-fn failed(error: parquet::errors::ParquetError, uri: &str) -> DataFusionError {
-    DataFusionError::from(error).context(format!("cannot write data file {uri:?}"))
+fn closed() -> DataFusionError {
+    exec_datafusion_err!("the data file is closed")
+}
+
+/// Names the file if its store failed; any other error is about the rows.
+fn failed(error: ParquetError, uri: &str) -> DataFusionError {
+    match error {
+        ParquetError::External(_) => Error::Write { uri: uri.to_owned(), source: error }.into(),
+        error => DataFusionError::from(error).context(format!("cannot write data file {uri:?}")),
+    }
 }
 
 fn split_offsets(footer: &ParquetMetaData) -> Vec<i64> {
