@@ -10,6 +10,7 @@
 //! and the best time counts. The rule: a ratio to a peer in the same run, never a bare time.
 
 mod machine;
+mod memory;
 mod peers;
 mod report;
 mod server;
@@ -84,6 +85,10 @@ async fn main() -> Result<(), Error> {
     server::make_data(&tarn, &data, flags.scale).await?;
     let tables = server::files(&tarn, &data).await?;
 
+    let resting = server::Cluster::all_in_one(&tarn, &data).await?;
+    let memory = memory::measure(&resting).await?;
+    resting.stop().await?;
+
     let mut results = Vec::new();
     let alone = server::Cluster::all_in_one(&tarn, &data).await?;
     results.push(tarn_times("Tarn, all in one", &alone, None, &queries, flags.rounds).await?);
@@ -105,6 +110,7 @@ async fn main() -> Result<(), Error> {
         queries,
         results,
         small,
+        memory,
         machine: machine::describe(),
     };
     println!("{}", report.markdown());

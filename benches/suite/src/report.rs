@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::memory::Memory;
 use crate::small::Small;
 use crate::{Error, Query, Timed};
 
@@ -19,6 +20,8 @@ pub(crate) struct Report {
     pub results: Vec<Timed>,
     /// The small queries.
     pub small: Vec<Small>,
+    /// What a server weighs.
+    pub memory: Memory,
     /// Where it ran.
     pub machine: String,
 }
@@ -51,6 +54,14 @@ impl Report {
             let ms = |time: Duration| format!("{:.2}", time.as_secs_f64() * 1000.0);
             let _ = writeln!(text, "| `{}` | {} | {} |", small.sql, ms(small.p50), ms(small.p99));
         }
+        let mib = |bytes: u64| bytes >> 20;
+        let Memory { at_rest, slow_client, rows } = self.memory;
+        let _ = writeln!(
+            text,
+            "\nMemory of `tarn serve`: {} MiB resident 60 s after start; at most {} MiB while a slow client read {rows} rows of `lineitem`.",
+            mib(at_rest),
+            mib(slow_client),
+        );
         text
     }
 
@@ -64,7 +75,8 @@ impl Report {
             .iter()
             .map(|timed| serde_json::json!({ "system": timed.system, "seconds": timed.best.iter().map(|best| best.map(|best| best.as_secs_f64())).collect::<Vec<_>>() }))
             .collect();
-        let json = serde_json::json!({ "suite": "tpch", "scale": self.scale, "rounds": self.rounds, "machine": self.machine, "date": today(), "systems": systems });
+        let json = serde_json::json!({ "suite": "tpch", "scale": self.scale, "rounds": self.rounds, "machine": self.machine, "date": today(), "systems": systems,
+            "rest_bytes": self.memory.at_rest, "slow_client_bytes": self.memory.slow_client });
         std::fs::write(folder.join(format!("{name}.json")), serde_json::to_string_pretty(&json)? + "\n")?;
         Ok(())
     }

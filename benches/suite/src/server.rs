@@ -66,6 +66,19 @@ impl Cluster {
         Ok(Self { url, children })
     }
 
+    /// Resident bytes of all its processes now.
+    pub fn resident_bytes(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for child in &self.children {
+            let id = child.id().ok_or("a server has ended")?;
+            let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+            let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+            bytes += kilobytes << 10;
+        }
+        Ok(bytes)
+    }
+
     /// Ends the processes.
     pub async fn stop(mut self) -> Result<(), Error> {
         for child in &mut self.children {
