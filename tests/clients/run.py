@@ -117,7 +117,11 @@ def server(options, folder):
     print("+ " + " ".join(map(str, command)), flush=True)
     started = time.monotonic()
     with open(folder / "server.log", "wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        # Its settings are those of the command line alone: TARN_... in the environment would be settings too.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TARN_")}
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
     try:
         wait_until_ready(process, f"http://127.0.0.1:{http}/readyz")
         print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
