@@ -163,7 +163,7 @@ public final class JdbcSuite {
         equal(0L, sum);
     }
 
-    // Driver 18.3 doubles the columns of a stream without a batch (apache/arrow-java#44); one batch of no rows helps.
+    // Driver 18.3 doubles the columns of a result without rows, with and without a batch in the stream.
     private void emptyResult() throws SQLException {
         try (Statement statement = connection.createStatement();
                 ResultSet row = statement.executeQuery("select n_name, n_nationkey from tpch.nation where 1 = 0")) {
