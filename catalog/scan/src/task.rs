@@ -17,7 +17,7 @@ pub fn field_id(field: &Field) -> Option<i32> {
 }
 
 /// One data file, or a range of it, to be read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileTask {
     /// Location exactly as in the manifest.
     pub uri: String,
@@ -33,6 +33,8 @@ pub struct FileTask {
     pub constants: Vec<(i32, ScalarValue)>,
     /// Data sequence number, which decides what deletes apply.
     pub data_sequence_number: i64,
+    /// Row id of the file's first row; `None` for a file without row ids.
+    pub first_row_id: Option<i64>,
 }
 
 /// A file task with what planning knows about its columns.

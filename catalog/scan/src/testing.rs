@@ -168,6 +168,7 @@ pub(crate) fn write(
         spec_id: 0,
         constants: Vec::new(),
         data_sequence_number: 1,
+        ..FileTask::default()
     }
 }
 

@@ -21,6 +21,9 @@ use super::{guarded, metadata};
 use crate::error::{Error, Result};
 use crate::name::TableName;
 
+/// Field id of the column of a position delete file that names the data file.
+pub(crate) const DELETE_FILE_PATH_ID: i32 = 2_147_483_546;
+
 /// One line of a manifest list.
 #[derive(Clone, Debug)]
 pub(crate) struct ManifestFile {
@@ -28,8 +31,12 @@ pub(crate) struct ManifestFile {
     pub(crate) path: String,
     /// Whether it lists delete files.
     pub(crate) deletes: bool,
+    /// The partition spec of its files.
+    pub(crate) spec_id: i32,
     /// Sequence number of the commit that added it.
     pub(crate) sequence_number: i64,
+    /// Where the row ids of its data files begin, for those that have none written down.
+    pub(crate) first_row_id: Option<i64>,
     /// Files in it that are alive; `None` if that is not said.
     pub(crate) live_files: Option<u64>,
     /// Their rows; `None` if that is not said.
@@ -70,9 +77,35 @@ pub(crate) struct Manifest {
     pub(crate) files: Vec<DataFile>,
 }
 
-/// One line of a manifest.
-#[derive(Clone, Debug)]
+/// What is in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Rows.
+    #[default]
+    Data,
+    /// Places of deleted rows: a file of pairs, or a deletion vector if its format is Puffin.
+    PositionDeletes,
+    /// Values of deleted rows.
+    EqualityDeletes,
+}
+
+/// The formats of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FileFormat {
+    #[default]
+    Parquet,
+    Avro,
+    Orc,
+    Puffin,
+}
+
+/// One line of a manifest: a data file, or a delete file.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct DataFile {
+    /// What is in it.
+    pub(crate) content: Content,
+    /// How that is written.
+    pub(crate) format: FileFormat,
     /// URI of the file.
     pub(crate) path: String,
     /// Its length.
@@ -89,6 +122,18 @@ pub(crate) struct DataFile {
     pub(crate) split_offsets: Vec<i64>,
     /// What is known about its columns, by field id, ascending.
     pub(crate) columns: Vec<(i32, ColumnBounds)>,
+    /// Row id of its first row; `None` for files without row ids.
+    pub(crate) first_row_id: Option<i64>,
+    /// Sort order of its rows, if any is stated.
+    pub(crate) sort_order_id: Option<i32>,
+    /// Field ids of the columns that an equality delete file compares.
+    pub(crate) equality_ids: Vec<i32>,
+    /// URI of the only data file that a position delete file is about.
+    pub(crate) referenced_data_file: Option<String>,
+    /// Where in the file a deletion vector begins.
+    pub(crate) content_offset: Option<i64>,
+    /// Its length there.
+    pub(crate) content_size_bytes: Option<i64>,
 }
 
 /// What a manifest says about one column of a file.
@@ -118,7 +163,9 @@ pub(crate) fn decode_list(
         ManifestFile {
             path: entry.manifest_path.clone(),
             deletes: entry.content == ManifestContentType::Deletes,
+            spec_id: entry.partition_spec_id,
             sequence_number: entry.sequence_number,
+            first_row_id: entry.first_row_id.and_then(|id| i64::try_from(id).ok()),
             live_files: sum(
                 entry.added_files_count.map(u64::from),
                 entry.existing_files_count.map(u64::from),
@@ -214,13 +261,14 @@ pub(crate) fn decode_manifest(bytes: &[u8], line: &ManifestFile, table: &TableNa
     let column_types: HashMap<_, _> =
         header.schema().as_struct().fields().iter().filter_map(column).collect();
     let live = entries.iter().filter(|entry| entry.is_alive());
-    let files = live
+    let mut files = live
         .map(|entry| {
             let sequence_number = sequence_number(entry, line)
                 .ok_or_else(|| corrupt("a file that was there before has no sequence number".to_owned()))?;
-            data_file(entry, sequence_number, &types, &column_types).map_err(corrupt)
+            data_file(entry, sequence_number, line, &types, &column_types).map_err(corrupt)
         })
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
+    inherit_row_ids(&mut files, line.first_row_id);
     let partition_types = types.iter().map(arrow_type).collect();
     Ok(Manifest { spec, partition_types, column_types, files })
 }
@@ -245,22 +293,64 @@ fn sequence_number(entry: &ManifestEntry, line: &ManifestFile) -> Option<i64> {
     }
 }
 
+/// Gives row ids to the live data files that have none written down, one after the other from the manifest's own
+/// on. A manifest without one is from before the table had row ids, and then its files have none either.
+fn inherit_row_ids(files: &mut [DataFile], manifest_first: Option<i64>) {
+    let mut next = manifest_first;
+    for file in files.iter_mut().filter(|file| file.content == Content::Data) {
+        if manifest_first.is_none() {
+            file.first_row_id = None;
+        } else if file.first_row_id.is_none() {
+            file.first_row_id = next;
+            next = next.and_then(|next| next.checked_add(i64::try_from(file.record_count).ok()?));
+        }
+    }
+}
+
+/// Why a file cannot be read, if it cannot.
+fn unsupported(
+    content: Content,
+    format: FileFormat,
+    file: &::iceberg::spec::DataFile,
+    line: &ManifestFile,
+) -> Option<&'static str> {
+    if line.deletes == (content == Content::Data) {
+        return Some("a manifest with both data files and delete files");
+    }
+    if file.key_metadata().is_some() {
+        return Some("encryption");
+    }
+    match (content, format) {
+        (Content::Data, FileFormat::Parquet) => None,
+        (Content::Data, FileFormat::Orc) => Some("an ORC data file"),
+        (Content::Data, FileFormat::Avro) => Some("an Avro data file"),
+        (Content::Data, FileFormat::Puffin) => Some("a Puffin data file"),
+        (Content::PositionDeletes, FileFormat::Parquet | FileFormat::Puffin) => None,
+        (Content::EqualityDeletes, FileFormat::Parquet) => None,
+        (_, FileFormat::Orc) => Some("an ORC delete file"),
+        (_, FileFormat::Avro) => Some("an Avro delete file"),
+        (Content::EqualityDeletes, FileFormat::Puffin) => Some("a Puffin file of equality deletes"),
+    }
+}
+
 fn data_file(
     entry: &ManifestEntry,
     sequence_number: i64,
+    line: &ManifestFile,
     partition_types: &[Type],
     column_types: &HashMap<i32, DataType>,
 ) -> Result<DataFile, String> {
     let file = entry.data_file();
-    let unsupported = match (file.content_type(), file.file_format()) {
-        (DataContentType::Data, DataFileFormat::Parquet) if file.key_metadata().is_some() => {
-            Some("encryption")
-        }
-        (DataContentType::Data, DataFileFormat::Parquet) => None,
-        (DataContentType::Data, DataFileFormat::Orc) => Some("an ORC data file"),
-        (DataContentType::Data, DataFileFormat::Avro) => Some("an Avro data file"),
-        (DataContentType::Data, DataFileFormat::Puffin) => Some("a Puffin data file"),
-        (DataContentType::PositionDeletes | DataContentType::EqualityDeletes, _) => Some("a delete file"),
+    let content = match file.content_type() {
+        DataContentType::Data => Content::Data,
+        DataContentType::PositionDeletes => Content::PositionDeletes,
+        DataContentType::EqualityDeletes => Content::EqualityDeletes,
+    };
+    let format = match file.file_format() {
+        DataFileFormat::Parquet => FileFormat::Parquet,
+        DataFileFormat::Avro => FileFormat::Avro,
+        DataFileFormat::Orc => FileFormat::Orc,
+        DataFileFormat::Puffin => FileFormat::Puffin,
     };
     let partition = file.partition();
     if partition.fields().len() != partition_types.len() {
@@ -279,10 +369,18 @@ fn data_file(
         size_bytes: file.file_size_in_bytes(),
         record_count: file.record_count(),
         sequence_number,
-        unsupported,
+        unsupported: unsupported(content, format, file, line),
+        content,
+        format,
         partition,
         split_offsets: file.split_offsets().unwrap_or_default().to_vec(),
         columns: columns(file, column_types),
+        first_row_id: file.first_row_id(),
+        sort_order_id: file.sort_order_id(),
+        equality_ids: file.equality_ids().unwrap_or_default(),
+        referenced_data_file: file.referenced_data_file(),
+        content_offset: file.content_offset(),
+        content_size_bytes: file.content_size_in_bytes(),
     })
 }
 
@@ -301,7 +399,8 @@ fn columns(
         let known = bounds.lower.is_some() || bounds.upper.is_some() || bounds.null_count.is_some();
         known.then_some((*id, bounds))
     };
-    let mut columns: Vec<_> = column_types.keys().filter_map(column).collect();
+    let reserved = (file.content_type() == DataContentType::PositionDeletes).then_some(DELETE_FILE_PATH_ID);
+    let mut columns: Vec<_> = column_types.keys().chain(&reserved).filter_map(column).collect();
     columns.sort_by_key(|(id, _)| *id);
     columns
 }

@@ -24,7 +24,8 @@ pub use metadata::{
 pub use schema::TableSchema;
 
 pub(crate) use manifest::{
-    ColumnBounds, DataFile, Manifest, ManifestFile, PartitionSummary, decode_list, decode_manifest,
+    ColumnBounds, Content, DELETE_FILE_PATH_ID, DataFile, FileFormat, Manifest, ManifestFile,
+    PartitionSummary, decode_list, decode_manifest,
 };
 
 #[allow(unused_imports, reason = "what the write room takes from here grows with it")]

@@ -4,6 +4,7 @@
 //! a file that another is just reading waits for that one. Weights are the heap
 //! bytes of what was decoded, not the length of the file.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use tarn_scan::storage::Router;
 use super::Config;
 use crate::backend::LoadedTable;
 use crate::error::{Error, Result};
-use crate::iceberg::{Metadata, Snapshot, decode_list, decode_manifest};
+use crate::iceberg::{Manifest, ManifestFile, Metadata, Snapshot, decode_list, decode_manifest};
 use crate::metrics::{
     METADATA_CACHE_BYTES, METADATA_CACHE_EVICTIONS, METADATA_CACHE_HITS, METADATA_CACHE_MISSES,
 };
 use crate::name::TableName;
-use crate::plan::{FileBlock, ManifestBlock};
+use crate::plan::{DeleteBlock, FileBlock, ManifestBlock};
 
 /// Above this length a manifest is decoded on a thread that may block; below, the hop costs more.
 const INLINE_DECODE_BYTES_MAX: usize = 16 << 10;
@@ -33,21 +34,25 @@ pub(crate) struct Files {
     metadata: Tier<Metadata>,
     lists: Tier<ManifestBlock>,
     manifests: Tier<FileBlock>,
+    delete_manifests: Tier<DeleteBlock>,
 }
 
 impl Files {
     pub(crate) fn new(config: &Config, router: Router) -> Self {
-        // Lists are what manifests are found by: a small part of their room keeps most of them.
+        // Lists are what manifests are found by: a small part of their room keeps most of them. Deletes are
+        // needed by whoever reads any file of their table, and their manifests are few.
         let lists_bytes_max = config.manifest_bytes_max / 8;
+        let deletes_bytes_max = config.manifest_bytes_max / 8;
         Self {
             router,
             metadata: Tier::new("metadata", config.metadata_bytes_max, |value: &Metadata| value.heap_bytes()),
             lists: Tier::new("manifest_list", lists_bytes_max, ManifestBlock::heap_bytes),
             manifests: Tier::new(
                 "manifest",
-                config.manifest_bytes_max.saturating_sub(lists_bytes_max),
+                config.manifest_bytes_max.saturating_sub(lists_bytes_max + deletes_bytes_max),
                 FileBlock::heap_bytes,
             ),
+            delete_manifests: Tier::new("delete_manifest", deletes_bytes_max, DeleteBlock::heap_bytes),
         }
     }
 
@@ -87,20 +92,39 @@ impl Files {
         list: &Arc<ManifestBlock>,
         index: usize,
     ) -> Result<Arc<FileBlock>> {
+        let key = manifest_key(&list.files[index]);
+        self.manifests.get(&key, self.decode(table, list, index, FileBlock::new)).await
+    }
+
+    /// The live delete files of the manifest at `index` of a list.
+    pub(crate) async fn delete_manifest(
+        &self,
+        table: &TableName,
+        list: &Arc<ManifestBlock>,
+        index: usize,
+    ) -> Result<Arc<DeleteBlock>> {
+        let key = manifest_key(&list.files[index]);
+        self.delete_manifests.get(&key, self.decode(table, list, index, DeleteBlock::new)).await
+    }
+
+    /// Reads a manifest and makes a block of it.
+    async fn decode<V: Send + 'static>(
+        &self,
+        table: &TableName,
+        list: &Arc<ManifestBlock>,
+        index: usize,
+        block: fn(Manifest, &TableName, &str) -> Result<V>,
+    ) -> Result<V> {
         let file = list.files[index].path.as_str();
-        let load = async {
-            let bytes = self.read(table, file).await?;
-            if bytes.len() <= INLINE_DECODE_BYTES_MAX {
-                return FileBlock::new(decode_manifest(&bytes, &list.files[index], table)?, table, file);
-            }
-            let (list, table, file) = (Arc::clone(list), table.clone(), file.to_owned());
-            let decode =
-                move || FileBlock::new(decode_manifest(&bytes, &list.files[index], &table)?, &table, &file);
-            tokio::task::spawn_blocking(decode)
-                .await
-                .map_err(|e| Error::Internal(format!("decoding a manifest: {e}")))?
-        };
-        self.manifests.get(file, load).await
+        let bytes = self.read(table, file).await?;
+        if bytes.len() <= INLINE_DECODE_BYTES_MAX {
+            return block(decode_manifest(&bytes, &list.files[index], table)?, table, file);
+        }
+        let (list, table, file) = (Arc::clone(list), table.clone(), file.to_owned());
+        let decode = move || block(decode_manifest(&bytes, &list.files[index], &table)?, &table, &file);
+        tokio::task::spawn_blocking(decode)
+            .await
+            .map_err(|e| Error::Internal(format!("decoding a manifest: {e}")))?
     }
 
     /// The bytes of a metadata file.
@@ -110,6 +134,15 @@ impl Files {
             file: file.to_owned(),
             source: Box::new(source),
         })
+    }
+}
+
+/// What a decoded manifest is known by. The row ids of its files depend on its line in the list, which has none
+/// until the table is upgraded to version 3.
+fn manifest_key(line: &ManifestFile) -> Cow<'_, str> {
+    match line.first_row_id {
+        Some(first) => Cow::Owned(format!("{}\0{first}", line.path)),
+        None => Cow::Borrowed(line.path.as_str()),
     }
 }
 

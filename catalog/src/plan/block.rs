@@ -7,6 +7,7 @@ use tarn_scan::write::Transform;
 
 use super::containers::{Builder, Cell, Containers};
 use super::interval::{Interval, lower_bound, upper_bound};
+use super::partition_key::{PartitionKey, Partitions};
 use crate::error::{Error, Result};
 use crate::iceberg::{ColumnBounds, DataFile, Manifest, ManifestFile, Metadata, PartitionSummary};
 use crate::name::TableName;
@@ -76,6 +77,8 @@ pub(crate) struct FileBlock {
     /// Columns that the files are partitioned by as they are: field id, and the value in each file.
     pub(super) constants: Vec<(i32, ArrayRef)>,
     pub(super) containers: Containers,
+    /// The partitions that the files are in, each once.
+    pub(super) partitions: Vec<PartitionKey>,
     /// Why some file cannot be read, if one cannot.
     pub(super) unsupported: Option<&'static str>,
 }
@@ -87,7 +90,10 @@ pub(super) struct FileEntry {
     pub(super) size_bytes: u64,
     pub(super) record_count: u64,
     pub(super) sequence_number: i64,
+    pub(super) first_row_id: Option<i64>,
     pub(super) split_offsets: Box<[i64]>,
+    /// Which of the block's partitions it is in.
+    pub(super) partition: u32,
 }
 
 impl FileBlock {
@@ -100,14 +106,19 @@ impl FileBlock {
             add_file(&mut builder, file, &manifest);
         }
         let containers = builder.finish();
+        let mut partitions = Partitions::default();
         let files = manifest.files.into_iter().map(|file| FileEntry {
+            partition: partitions.index_of(&file.partition),
             path: file.path.into_boxed_str(),
             size_bytes: file.size_bytes,
             record_count: file.record_count,
             sequence_number: file.sequence_number,
+            first_row_id: file.first_row_id,
             split_offsets: file.split_offsets.into_boxed_slice(),
         });
-        Ok(Self { spec_id: manifest.spec.id, files: files.collect(), constants, containers, unsupported })
+        let files = files.collect();
+        let (spec_id, partitions) = (manifest.spec.id, partitions.keys);
+        Ok(Self { spec_id, files, constants, containers, partitions, unsupported })
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -117,6 +128,7 @@ impl FileBlock {
         size_of::<Self>()
             + self.files.iter().map(file).sum::<usize>()
             + constants.sum::<usize>()
+            + self.partitions.iter().map(|key| size_of::<PartitionKey>() + key.heap_bytes()).sum::<usize>()
             + self.containers.heap_bytes()
     }
 }
@@ -166,7 +178,7 @@ fn add_file(builder: &mut Builder, file: &DataFile, manifest: &Manifest) {
     }
 }
 
-fn column_cell(bounds: &ColumnBounds, data_type: &DataType, rows: u64) -> Cell {
+pub(super) fn column_cell(bounds: &ColumnBounds, data_type: &DataType, rows: u64) -> Cell {
     let null_count = bounds.null_count.filter(|nulls| *nulls <= rows);
     // A file may hold NaN beside its bounds, and NaN is above every number: only a count of none makes them bounds.
     // Other writers have compared UUIDs as signed numbers.

@@ -105,6 +105,7 @@ mod tests {
             spec_id: 0,
             constants: Vec::new(),
             data_sequence_number: 0,
+            ..FileTask::default()
         };
         PlannedFile { task, statistics: None }
     }

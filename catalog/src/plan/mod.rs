@@ -11,8 +11,10 @@
 
 mod block;
 mod containers;
+mod deletes;
 mod groups;
 mod interval;
+mod partition_key;
 mod prune;
 mod statistics;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tarn_scan::{FileTask, PlannedFile};
 
 pub(crate) use block::{FileBlock, ManifestBlock};
+pub(crate) use deletes::DeleteBlock;
 pub(crate) use groups::group;
 
 use crate::error::{Error, Result};
@@ -220,5 +223,6 @@ fn file_task(block: &FileBlock, index: usize) -> FileTask {
         spec_id: block.spec_id,
         constants: block.constants.iter().filter_map(constant).collect(),
         data_sequence_number: file.sequence_number,
+        first_row_id: file.first_row_id,
     }
 }

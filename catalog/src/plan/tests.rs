@@ -356,6 +356,7 @@ fn file(partition: &[Option<ScalarValue>], columns: &[(i32, ColumnBounds)]) -> D
         partition: partition.to_vec(),
         split_offsets: vec![4],
         columns: columns.to_vec(),
+        ..DataFile::default()
     }
 }
 
@@ -363,7 +364,9 @@ fn manifest_line() -> ManifestFile {
     ManifestFile {
         path: "m.avro".to_owned(),
         deletes: false,
+        spec_id: 0,
         sequence_number: 1,
+        first_row_id: None,
         live_files: Some(1),
         live_rows: Some(100),
         encrypted: false,

@@ -402,6 +402,7 @@ fn write(folder: &Path, table: &str, file: i64, rows: std::ops::Range<i64>) -> F
         spec_id: 0,
         constants: Vec::new(),
         data_sequence_number: 1,
+        ..FileTask::default()
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) struct File {
     constants: Vec<Constant>,
     #[prost(message, optional, tag = "7")]
     range: Option<Range>,
+    #[prost(int64, optional, tag = "8")]
+    first_row_id: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -99,6 +101,7 @@ impl File {
             data_sequence_number: task.data_sequence_number,
             constants: task.constants.iter().map(constant).collect::<Result<_>>()?,
             range: task.range.as_ref().map(|range| Range { start: range.start, end: range.end }),
+            first_row_id: task.first_row_id,
         })
     }
 
@@ -116,6 +119,7 @@ impl File {
             spec_id: self.spec_id,
             constants: self.constants.into_iter().map(constant).collect::<Result<_>>()?,
             data_sequence_number: self.data_sequence_number,
+            first_row_id: self.first_row_id,
         })
     }
 }
