@@ -15,16 +15,13 @@ use super::FilePlan;
 /// Opening a file takes as long as reading so many bytes.
 const OPEN_COST_BYTES: u64 = 4 << 20;
 
-/// A range is at least this long: below, opening the file twice costs more than the second core brings.
-const RANGE_BYTES_MIN: u64 = 8 << 20;
-
-/// At most `partitions` groups of file tasks, none of them empty.
-pub(crate) fn group(plan: &FilePlan, partitions: usize) -> Vec<Vec<PlannedFile>> {
+/// At most `partitions` groups of file tasks, none of them empty; a range of a file is at least so long.
+pub(crate) fn group(plan: &FilePlan, partitions: usize, range_bytes_min: u64) -> Vec<Vec<PlannedFile>> {
     let partitions = partitions.max(1);
     if plan.files.len() >= partitions {
         return balance(plan.files.clone(), partitions);
     }
-    let range_bytes = (plan.bytes_planned / partitions as u64).max(RANGE_BYTES_MIN);
+    let range_bytes = (plan.bytes_planned / partitions as u64).max(range_bytes_min);
     let files = plan.files.iter().zip(&plan.split_offsets);
     let pieces = files.flat_map(|(file, offsets)| {
         let ranges = split(file.task.size_bytes, offsets, range_bytes);

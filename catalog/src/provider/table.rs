@@ -67,7 +67,8 @@ impl TableProvider for Provider {
             Some(rows) if filters.is_empty() => Arc::new(plan.first_rows(rows as u64)),
             _ => plan,
         };
-        let groups = plan::group(&plan, state.config().target_partitions());
+        let range_bytes_min = state.config_options().optimizer.repartition_file_min_size as u64;
+        let groups = plan::group(&plan, state.config().target_partitions(), range_bytes_min);
         let parquet = state.config_options().execution.parquet.clone();
         let options = TableParquetOptions { global: parquet, ..TableParquetOptions::default() };
         let scan = Arc::clone(self.table.scan());

@@ -87,8 +87,15 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
         .with_information_schema(true)
         .with_default_catalog_and_schema(session.catalog(), session.schema())
         .with_create_default_catalog_and_schema(false);
-    TarnOptions { query_id: query_id.to_string(), run_id: query_id.to_string(), ..Default::default() }
-        .apply(&mut config);
+    let usual = TarnOptions::default();
+    TarnOptions {
+        query_id: query_id.to_string(),
+        run_id: query_id.to_string(),
+        // The pipelined engine cuts finer than the planner, and so it stays when a session asks for less.
+        task_bytes: usual.task_bytes.min(2 * settings.split_bytes()),
+        range_bytes_min: usual.range_bytes_min.min(settings.split_bytes()),
+    }
+    .apply(&mut config);
     let options = config.options_mut();
     options.execution.time_zone = Some(settings.timezone().to_string());
     options.execution.parquet.pushdown_filters = settings.pushdown_filters();
@@ -96,6 +103,7 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
     // Tasks are cut at row groups by the scan's own planning; a byte range cut would open the
     // same footer twice and break the affinity of files to executors.
     options.optimizer.repartition_file_scans = false;
+    options.optimizer.repartition_file_min_size = settings.split_bytes() as usize;
     options.optimizer.prefer_hash_join = true;
     options.sql_parser.collect_spans = true;
     config

@@ -60,6 +60,12 @@ pub const SETTINGS: &[Setting] = &[
         check: boolean,
     },
     Setting {
+        name: "split_bytes",
+        description: "bytes of a range of a data file at least, 1 to 1073741824: smaller ones spread few files wider",
+        default: "8388608",
+        check: |value| integer(value, 1, 1 << 30),
+    },
+    Setting {
         name: "wire_profile",
         description: "compat or native: which Arrow types results are sent in",
         default: "compat",
@@ -144,6 +150,11 @@ impl Settings {
     /// Whether filters run inside the Parquet decoder.
     pub fn pushdown_filters(&self) -> bool {
         self.known("pushdown_filters") == "true"
+    }
+
+    /// Bytes below which a data file is not cut into ranges.
+    pub fn split_bytes(&self) -> u64 {
+        self.known("split_bytes").parse().unwrap_or(8 << 20)
     }
 
     /// The wire profile's name: `compat` or `native`.

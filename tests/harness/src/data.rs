@@ -16,6 +16,7 @@ use tarn_scan::storage::{Layer, Router};
 use tarn_scheduler::Shared;
 use tokio::sync::OnceCell;
 
+use crate::fixtures::Moved;
 use crate::s3::S3Server;
 
 /// The catalog of every data folder.
@@ -32,6 +33,8 @@ const MEMORY_BYTES: u64 = 1 << 30;
 pub struct Data {
     /// What servers over it are configured with; change it before they start.
     pub config: Config,
+    /// Where the tables of other engines are read: see [`crate::fixtures`].
+    pub tables: PathBuf,
 }
 
 impl Data {
@@ -49,7 +52,7 @@ impl Data {
         let nothing = std::iter::empty();
         let config =
             config::load(Some(Path::new("/dev/null")), nothing, flags.into()).expect("a valid configuration");
-        Self { config }
+        Self { config, tables: crate::fixtures::folder().join("tables") }
     }
 
     /// Schema `tpch` with the data that the committed answers are for. One folder for the whole
@@ -104,7 +107,8 @@ impl Data {
         let mut config = self.config.runtime.clone();
         config.spill_dir = self.folder().join("work").join(format!("spill-{}", uuid::Uuid::new_v4()));
         let runtime = Runtime::new(config).expect("threads can be started");
-        let mut all: Vec<Arc<dyn Layer>> = vec![Arc::new(OnIoThreads(runtime.clone()))];
+        let mut all: Vec<Arc<dyn Layer>> =
+            vec![Arc::new(Moved::to(&self.tables)), Arc::new(OnIoThreads(runtime.clone()))];
         all.extend(layers);
         let router = Router::new(self.config.storage.clone(), all);
         router.register(&runtime.env());

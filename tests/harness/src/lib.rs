@@ -7,8 +7,9 @@
 //!
 //! - [`cluster`]: servers in this process; what their scans opened
 //! - [`data`]: data folders, TPC-H among them
+//! - [`fixtures`]: tables that other engines wrote
 //! - [`process`]: the binary: start, ready, terminate, kill
-//! - [`s3`]: an S3 server on loopback
+//! - [`s3`]: an S3 server on loopback; [`postgres`] and [`rest`]: servers of catalogs
 //! - [`faults`]: a storage layer that fails, slows and cuts
 //! - [`net`]: free ports, HTTP, metrics; [`wait`]: for a condition, with a deadline
 //!
@@ -20,8 +21,11 @@ use std::sync::LazyLock;
 pub mod cluster;
 pub mod data;
 pub mod faults;
+pub mod fixtures;
 pub mod net;
+pub mod postgres;
 pub mod process;
+pub mod rest;
 pub mod s3;
 pub mod wait;
 
@@ -33,6 +37,11 @@ pub use s3::S3Server;
 
 /// Runs a test. All tests share one runtime, so that they can share servers; a test that hangs fails.
 pub fn run<F: Future>(test: F) -> F::Output {
+    run_within(std::time::Duration::from_secs(300), test)
+}
+
+/// Runs a test that may take so long.
+pub fn run_within<F: Future>(limit: std::time::Duration, test: F) -> F::Output {
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder
@@ -42,8 +51,7 @@ pub fn run<F: Future>(test: F) -> F::Output {
             .build()
             .expect("threads can be started")
     });
-    let limit = std::time::Duration::from_secs(300);
     RUNTIME
         .block_on(async { tokio::time::timeout(limit, test).await })
-        .expect("the test took more than five minutes")
+        .unwrap_or_else(|_| panic!("the test took more than {limit:?}"))
 }
