@@ -50,7 +50,9 @@ pub fn answer_files() -> Vec<PathBuf> {
         entries.map(|entry| entry.expect("a folder entry").path()).collect()
     };
     for set in entries(&folder().join("answers")) {
-        found.extend(entries(&set).into_iter().filter(|path| path.extension().is_some_and(|end| end == "json")));
+        found.extend(
+            entries(&set).into_iter().filter(|path| path.extension().is_some_and(|end| end == "json")),
+        );
     }
     found.sort();
     found
@@ -76,6 +78,30 @@ pub async fn data(fixtures: &[Fixture]) -> Data {
     data.config.catalogs.insert(CATALOG.to_string(), catalog);
     data.config.scheduler.session.catalog = CATALOG.to_string();
     data
+}
+
+/// The table of a name, copied so that a test may damage it: its folder, and a lakehouse over the copy.
+pub async fn copy(table: &str) -> (PathBuf, Data) {
+    let found = all().into_iter().find(|fixture| fixture.table == table);
+    let fixture = found.unwrap_or_else(|| panic!("no fixture {table}"));
+    let mut data = data(std::slice::from_ref(&fixture)).await;
+    let path = table.replace('.', "/");
+    let copy = data.folder().join("tables");
+    copy_folder(&data.tables.join(&path), &copy.join(&path));
+    data.tables = copy;
+    (data.tables.join(path), data)
+}
+
+fn copy_folder(from: &FilePath, to: &FilePath) {
+    std::fs::create_dir_all(to).expect("a temporary folder takes a folder");
+    for entry in std::fs::read_dir(from).expect("a fixture can be read") {
+        let entry = entry.expect("a folder entry");
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => copy_folder(&from, &to),
+            false => drop(std::fs::copy(from, to).expect("a fixture can be copied")),
+        }
+    }
 }
 
 /// Writes a catalog with the tables, in the schema that Java's and PyIceberg's SQL catalogs share.
@@ -195,7 +221,8 @@ impl ObjectStore for MovedStore {
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         let offset = offset.clone();
-        let after = move |meta: &Result<ObjectMeta>| meta.as_ref().map_or(true, |meta| meta.location > offset);
+        let after =
+            move |meta: &Result<ObjectMeta>| meta.as_ref().map_or(true, |meta| meta.location > offset);
         self.list(prefix).filter(move |meta| std::future::ready(after(meta))).boxed()
     }
 

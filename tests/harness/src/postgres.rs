@@ -66,7 +66,10 @@ fn programs() -> Option<PathBuf> {
     folders.sort();
     let path = std::env::var_os("PATH").unwrap_or_default();
     folders.splice(0..0, std::env::split_paths(&path));
-    folders.into_iter().rev().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+    folders
+        .into_iter()
+        .rev()
+        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
 impl Postgres {
@@ -97,7 +100,8 @@ impl Postgres {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("catalog_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut command = Command::new(self.programs.join("createdb"));
-        let made = command.args(["-h", "127.0.0.1", "-U", "tarn", "-p", &self.port.to_string(), &name]).output();
+        let made =
+            command.args(["-h", "127.0.0.1", "-U", "tarn", "-p", &self.port.to_string(), &name]).output();
         let made = made.expect("createdb can be started");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         format!("postgresql://tarn@127.0.0.1:{}/{name}", self.port)

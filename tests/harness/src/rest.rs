@@ -28,7 +28,8 @@ impl RestServer {
     /// If Java or Maven is missing and `CI` is set, or the server does not start.
     pub async fn start(properties: &[(&str, &str)]) -> Option<Self> {
         static PROGRAM: OnceCell<Option<PathBuf>> = OnceCell::const_new();
-        let prepare = || async { tokio::task::spawn_blocking(prepare).await.expect("preparing does not panic") };
+        let prepare =
+            || async { tokio::task::spawn_blocking(prepare).await.expect("preparing does not panic") };
         let program = PROGRAM.get_or_init(prepare).await.clone()?;
         let properties: Vec<_> =
             properties.iter().map(|(name, value)| (variable(name), (*value).to_string())).collect();
