@@ -6,7 +6,9 @@
 //! - `front_door`: statements, prepared statements, metadata, sessions, tickets
 //! - `cancel`: cancelled work stops everywhere
 //! - `bad_input`: mistakes and faults, each with a clear error, the server alive and nothing lost
+//! - `damage`: tables of other engines with a file missing, cut, longer, or with a wrong checksum
 //! - `s3`: the same house on an S3 server
+//! - `tables`: what other engines wrote, with their answers, in a cover of all settings
 //! - `operations`: metrics, probes, signals of the real process
 //!
 //! Helpers: `clusters` shared by all tests, `rows` as text, `answers` and when they are equal.
@@ -17,10 +19,12 @@ mod answers;
 mod bad_input;
 mod cancel;
 mod clusters;
+mod damage;
 mod exactness;
 mod front_door;
 mod operations;
 mod rows;
 mod s3;
 mod slt;
+mod tables;
 mod tpch;
