@@ -60,12 +60,7 @@ impl Store {
     }
 
     pub(crate) fn config(&self) -> S3Config {
-        S3Config {
-            endpoint: Some(self.endpoint.clone()),
-            region: None,
-            path_style: true,
-            allow_http: true,
-        }
+        S3Config { endpoint: Some(self.endpoint.clone()), region: None, path_style: true, allow_http: true }
     }
 
     pub(crate) fn set_delay(&self, delay: Duration) {

@@ -6,21 +6,28 @@
 //! ```
 //!
 //! Paths inside the router are unique over buckets, so they can be keys of
-//! caches. The one rule: a URI becomes a path here and nowhere else, and its
+//! caches. A catalog may vend keys for parts of storage ([`Credentials`]); a store is then built for
+//! the part. The one rule: a URI becomes a path here and nowhere else, and its
 //! key is kept byte by byte (no percent-decoding, no normalising).
 
+mod credentials;
 mod layers;
 mod metrics;
+mod rewrite;
 mod router;
 mod s3;
+mod secret;
 mod store;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use credentials::{Credential, Credentials};
 pub use layers::Layer;
-pub use router::{Router, path_of, uri_of};
+pub use router::{Router, check_location, path_of, uri_of};
+pub use secret::Secret;
 pub(crate) use store::attachments;
 
 /// How storage is reached. Holds no secrets: keys come from the environment.
@@ -29,6 +36,9 @@ pub(crate) use store::attachments;
 pub struct Config {
     /// S3 and what speaks its protocol.
     pub s3: S3Config,
+    /// Where a warehouse moved to, by where its metadata still says that it is: URIs that begin with the key
+    /// are read and written at the value. The longest key wins.
+    pub rewrites: BTreeMap<String, String>,
     /// Requests in flight to one bucket or disk; more wait.
     pub concurrent_requests_max: usize,
     /// How often a failed request is tried again.
@@ -45,6 +55,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             s3: S3Config::default(),
+            rewrites: BTreeMap::new(),
             concurrent_requests_max: 64,
             retries_max: 8,
             retry_timeout_ms: 60_000,
@@ -55,6 +66,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Every fault of these settings, each with the key's name (below the section that holds them).
+    pub fn validate(&self) -> Vec<String> {
+        rewrite::validate(&self.rewrites)
+    }
+
     fn retry_timeout(&self) -> Duration {
         Duration::from_millis(self.retry_timeout_ms)
     }

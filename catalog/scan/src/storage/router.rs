@@ -14,7 +14,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use parking_lot::{Mutex, RwLock};
 
+use super::credentials::{Credential, Credentials};
 use super::metrics::Metered;
+use super::rewrite::Rewrites;
 use super::store::RouterStore;
 use super::{Config, Layer, s3};
 use crate::error::{Error, Result};
@@ -22,10 +24,17 @@ use crate::observer::ScanObserver;
 
 /// First path segment of objects in S3.
 const S3: &str = "s3";
+/// First path segment of objects in Google Cloud Storage.
+const GCS: &str = "gs";
+/// First path segment of objects in Azure's stores; the authority is `container@account.host`.
+const AZURE: &str = "abfs";
 /// First path segment of files on the local disk.
 const FILE: &str = "file";
 /// Stands where a bucket's name would, for the local disk.
 const NO_AUTHORITY: &str = "-";
+
+/// Stores that sign with vended keys; beyond that number the least useful go, and are built again when asked for.
+const VENDED_STORES_MAX: usize = 256;
 
 /// Every bucket and disk, as one cheap handle. Clones share the stores and their connections.
 #[derive(Clone)]
@@ -36,7 +45,10 @@ pub struct Router {
 struct Inner {
     config: Config,
     layers: Vec<Arc<dyn Layer>>,
-    /// Backing stores made so far, by `<scheme>/<authority>`.
+    rewrites: Rewrites,
+    /// Keys that catalogs vended.
+    credentials: Credentials,
+    /// Backing stores made so far, by `<scheme>/<authority>`; see [`Vended::name`] for those with vended keys.
     stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
     /// Told about scans that read through this router.
     observer: RwLock<Option<Arc<dyn ScanObserver>>>,
@@ -45,10 +57,13 @@ struct Inner {
 impl Router {
     /// A router without any store; stores are built when a path first asks for them.
     pub fn new(config: Config, layers: Vec<Arc<dyn Layer>>) -> Self {
+        let rewrites = Rewrites::new(&config.rewrites);
         Self {
             inner: Arc::new(Inner {
                 config,
                 layers,
+                rewrites,
+                credentials: Credentials::default(),
                 stores: Mutex::new(HashMap::new()),
                 observer: RwLock::new(None),
             }),
@@ -58,6 +73,11 @@ impl Router {
     /// What it was made with.
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// The keys that catalogs vended, for this process.
+    pub fn credentials(&self) -> &Credentials {
+        &self.inner.credentials
     }
 
     /// The URL under which DataFusion finds the one store.
@@ -135,17 +155,29 @@ impl Router {
         let path = path_of(prefix_uri)?;
         let failed = |source| Error::store(prefix_uri, source);
         let found: Vec<_> = self.object_store().list(Some(&path)).try_collect().await.map_err(failed)?;
-        found.into_iter().map(|meta| Ok((uri_of(&meta.location)?, meta.size))).collect()
+        let real = self.inner.rewrites.apply(path.as_ref());
+        // By the names that were asked for, which a rewrite may have led elsewhere: callers compare them.
+        let name = |location: &Path| match location.as_ref().strip_prefix(real.as_ref()) {
+            Some(rest) => Path::parse(format!("{path}{rest}")).map_err(|source| failed(source.into())),
+            None => Ok(location.clone()),
+        };
+        found.into_iter().map(|meta| Ok((uri_of(&name(&meta.location)?)?, meta.size))).collect()
     }
 
     fn locate_uri(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
-        let located = self.locate(&path_of(uri)?).map_err(|source| Error::store(uri, source))?;
+        let path = path_of(uri)?;
+        let real = self.inner.rewrites.apply(path.as_ref());
+        if let Some(reason) = no_store(real.split('/').next().unwrap_or_default()) {
+            return Err(Error::Location { uri: uri.to_owned(), reason });
+        }
+        let located = self.locate(&path).map_err(|source| Error::store(uri, source))?;
         Ok((located.store, located.path))
     }
 
     /// The backing store of a path, and the path inside it.
     pub(super) fn locate(&self, path: &Path) -> object_store::Result<Located> {
-        let raw = path.as_ref();
+        let raw = self.inner.rewrites.apply(path.as_ref());
+        let raw = raw.as_ref();
         let mut parts = raw.splitn(3, '/');
         let (Some(scheme), Some(authority)) = (parts.next(), parts.next()) else {
             return Err(object_store::Error::Generic {
@@ -154,28 +186,42 @@ impl Router {
             });
         };
         let key = parts.next().unwrap_or_default();
+        let vended = (scheme == S3).then(|| Vended::find(&self.inner.credentials, raw)).flatten();
         Ok(Located {
-            store: self.store(scheme, authority)?,
+            store: self.store(scheme, authority, vended)?,
             prefix: format!("{scheme}/{authority}"),
             path: Path::parse(key)?,
         })
     }
 
-    fn store(&self, scheme: &str, authority: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
-        let name = format!("{scheme}/{authority}");
+    fn store(
+        &self,
+        scheme: &str,
+        authority: &str,
+        vended: Option<Vended>,
+    ) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let place = format!("{scheme}/{authority}");
+        let name = vended.as_ref().map_or_else(|| place.clone(), |vended| vended.name(&place));
         let mut stores = self.inner.stores.lock();
         if let Some(store) = stores.get(&name) {
             return Ok(Arc::clone(store));
         }
         let config = &self.inner.config;
         let requests_max = config.concurrent_requests_max.max(1);
-        let metered = match scheme {
-            S3 => Metered::remote(Arc::new(LimitStore::new(s3::build(config, authority)?, requests_max))),
-            FILE => Metered::local(Arc::new(LimitStore::new(LocalFileSystem::new(), requests_max))),
+        let metered = match (scheme, &vended) {
+            (S3, None) => {
+                Metered::remote(Arc::new(LimitStore::new(s3::build(config, authority)?, requests_max)))
+            }
+            (S3, Some(Vended { prefix, credential })) => {
+                let store = s3::build_vended(config, authority, credential, prefix, &self.inner.credentials)?;
+                Metered::remote(Arc::new(LimitStore::new(store, requests_max)))
+            }
+            (FILE, _) => Metered::local(Arc::new(LimitStore::new(LocalFileSystem::new(), requests_max))),
             _ => {
+                let reason = no_store(scheme).unwrap_or_else(|| "no store for this scheme".to_owned());
                 return Err(object_store::Error::Generic {
                     store: "Router",
-                    source: format!("no store for {name:?}").into(),
+                    source: format!("{place:?}: {reason}").into(),
                 });
             }
         };
@@ -183,8 +229,45 @@ impl Router {
         for layer in &self.inner.layers {
             store = layer.wrap(store);
         }
+        if vended.is_some() {
+            bound(&mut stores);
+        }
         stores.insert(name, Arc::clone(&store));
         Ok(store)
+    }
+}
+
+/// The part of storage that a vended key is for.
+struct Vended {
+    prefix: String,
+    credential: Arc<Credential>,
+}
+
+/// Stands between the parts of the name of a store with vended keys; no bucket's name holds it.
+const VENDED: char = '\u{1f}';
+
+impl Vended {
+    fn find(credentials: &Credentials, path: &str) -> Option<Self> {
+        let (prefix, credential) = credentials.find(path)?;
+        Some(Self { prefix, credential })
+    }
+
+    /// Another prefix is another store, and so are other settings; a newer key is not.
+    fn name(&self, place: &str) -> String {
+        let settings = s3::SETTINGS.map(|key| self.credential.property(key).unwrap_or_default());
+        let keyed = if self.credential.has_key() { "key" } else { "" };
+        format!("{place}{VENDED}{}{VENDED}{keyed}{VENDED}{}", self.prefix, settings.join("\u{1f}"))
+    }
+}
+
+fn bound(stores: &mut HashMap<String, Arc<dyn ObjectStore>>) {
+    let vended = |name: &&String| name.contains(VENDED);
+    // Of those that nobody is using, any will do: building one again costs no request.
+    while stores.keys().filter(vended).count() >= VENDED_STORES_MAX {
+        let idle = stores.iter().find(|(name, store)| name.contains(VENDED) && Arc::strong_count(store) == 1);
+        let any = idle.map(|(name, _)| name).or_else(|| stores.keys().find(vended)).cloned();
+        let Some(name) = any else { return };
+        stores.remove(&name);
     }
 }
 
@@ -202,20 +285,15 @@ pub(super) struct Located {
     pub(super) path: Path,
 }
 
-/// The path of a URI inside the router's store: `s3/<bucket>/<key>` or `file/-/<path>`.
+/// The path of a URI inside the router's store: `s3/<bucket>/<key>`, `file/-/<path>`, and so on.
 ///
-/// Understands `s3`, `s3a` and `s3n`, `file:///a`, `file:/a` and a plain `/a`. The key is taken as
-/// it stands: percent signs and Unicode stay what they are. Empty segments (`a//b`) are refused.
+/// Understands any `scheme://authority/key`, with `s3a` and `s3n` as `s3` and the four names of Azure's
+/// stores as `abfs`; `file:///a`, `file:/a` and a plain `/a`. The key is taken as it stands: percent
+/// signs and Unicode stay what they are. Empty segments (`a//b`) are refused. Whether there is a store
+/// for it is another question: see [`check_location`].
 pub fn path_of(uri: &str) -> Result<Path> {
     let fail = |reason: &str| Error::Location { uri: uri.to_owned(), reason: reason.to_owned() };
     let raw = match uri.split_once(':') {
-        Some(("s3" | "s3a" | "s3n", rest)) => {
-            let rest = rest.strip_prefix("//").ok_or_else(|| fail("no bucket"))?;
-            if rest.is_empty() || rest.starts_with('/') {
-                return Err(fail("no bucket"));
-            }
-            format!("{S3}/{rest}")
-        }
         Some(("file", rest)) => {
             let path = match rest.strip_prefix("//") {
                 Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
@@ -227,8 +305,16 @@ pub fn path_of(uri: &str) -> Result<Path> {
             format!("{FILE}/{NO_AUTHORITY}{path}")
         }
         _ if uri.starts_with('/') => format!("{FILE}/{NO_AUTHORITY}{uri}"),
-        Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
-            return Err(fail("no store for this scheme"));
+        Some((scheme, rest)) if is_scheme(scheme) => {
+            let rest = rest.strip_prefix("//").ok_or_else(|| fail("no bucket"))?;
+            match scheme {
+                // Hadoop's file systems may have a default authority.
+                "hdfs" | "viewfs" if rest.starts_with('/') => format!("{scheme}/{NO_AUTHORITY}{rest}"),
+                _ if rest.is_empty() || rest.starts_with('/') => return Err(fail("no bucket")),
+                "s3" | "s3a" | "s3n" => format!("{S3}/{rest}"),
+                "abfs" | "abfss" | "wasb" | "wasbs" => format!("{AZURE}/{rest}"),
+                scheme => format!("{scheme}/{rest}"),
+            }
         }
         _ => return Err(fail("neither a URI nor an absolute path")),
     };
@@ -240,9 +326,35 @@ pub fn uri_of(path: &Path) -> Result<String> {
     let raw = path.as_ref();
     let (scheme, rest) = raw.split_once('/').unwrap_or((raw, ""));
     match (scheme, rest.split_once('/').unwrap_or((rest, ""))) {
-        (S3, _) => Ok(format!("s3://{rest}")),
         (FILE, (NO_AUTHORITY, key)) => Ok(format!("file:///{key}")),
+        ("hdfs" | "viewfs", (NO_AUTHORITY, key)) => Ok(format!("{scheme}:///{key}")),
+        (S3 | AZURE | GCS | "az" | "hdfs" | "viewfs", (authority, _)) if !authority.is_empty() => {
+            Ok(format!("{scheme}://{rest}"))
+        }
         _ => Err(Error::Location { uri: raw.to_owned(), reason: "not a path of the router".to_owned() }),
+    }
+}
+
+/// Fails unless there is a store for this location, by its scheme.
+pub fn check_location(uri: &str) -> Result<()> {
+    let path = path_of(uri)?;
+    match no_store(path.as_ref().split('/').next().unwrap_or_default()) {
+        Some(reason) => Err(Error::Location { uri: uri.to_owned(), reason }),
+        None => Ok(()),
+    }
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
+/// Why there is no store for a scheme, as paths of the router begin with it.
+fn no_store(scheme: &str) -> Option<String> {
+    match scheme {
+        S3 | FILE => None,
+        GCS => Some("Google Cloud Storage is not supported yet".to_owned()),
+        AZURE | "az" => Some("Azure's storage is not supported yet".to_owned()),
+        _ => Some("no store for this scheme".to_owned()),
     }
 }
 

@@ -1,28 +1,96 @@
-//! Building the store of one S3 bucket.
+//! Building the store of one S3 bucket, or of the part of one that a catalog vended a key for.
 
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use std::sync::Arc;
 
-use super::Config;
+use async_trait::async_trait;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
+use object_store::{BackoffConfig, ClientOptions, CredentialProvider, RetryConfig};
+
+use super::credentials::{Credential, Credentials};
+use super::{Config, Secret};
 
 /// Used if no region is configured; servers other than AWS accept any.
 const REGION_DEFAULT: &str = "us-east-1";
 
+/// What a catalog may say about the store itself, besides keys.
+pub(super) const SETTINGS: [&str; 4] = ["s3.endpoint", "s3.region", "client.region", "s3.path-style-access"];
+
 /// The store of one bucket. Nothing is requested yet.
 pub(super) fn build(config: &Config, bucket: &str) -> object_store::Result<AmazonS3> {
-    let s3 = &config.s3;
-    let client = ClientOptions::new()
+    with_own_key(builder(config, bucket)).build()
+}
+
+/// The store of the part of a bucket that a catalog vended a key for. Whatever the catalog does not say is as the
+/// configuration has it; the key is asked for anew with each request, so that its successor is used at once.
+pub(super) fn build_vended(
+    config: &Config,
+    bucket: &str,
+    credential: &Credential,
+    prefix: &str,
+    credentials: &Credentials,
+) -> object_store::Result<AmazonS3> {
+    let mut builder = builder(config, bucket);
+    let [endpoint, region, client_region, path_style] = SETTINGS.map(|key| credential.property(key));
+    if let Some(endpoint) = endpoint {
+        // A server that is trusted with the names of all tables may say that it has no TLS.
+        let client = client(config).with_allow_http(config.s3.allow_http || endpoint.starts_with("http://"));
+        builder = builder.with_endpoint(endpoint).with_client_options(client);
+    }
+    if let Some(region) = region.or(client_region) {
+        builder = builder.with_region(region);
+    }
+    if let Some(path_style) = path_style {
+        builder = builder.with_virtual_hosted_style_request(!path_style.eq_ignore_ascii_case("true"));
+    }
+    if !credential.has_key() {
+        return with_own_key(builder).build();
+    }
+    let (prefix, credentials) = (prefix.to_owned(), credentials.clone());
+    builder.with_credentials(Arc::new(VendedKey { prefix, credentials })).build()
+}
+
+/// The key of a prefix, whichever is the newest.
+#[derive(Debug)]
+struct VendedKey {
+    prefix: String,
+    credentials: Credentials,
+}
+
+#[async_trait]
+impl CredentialProvider for VendedKey {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let failed =
+            |reason: &str| object_store::Error::Generic { store: "S3", source: reason.to_owned().into() };
+        let credential = self.credentials.current(&self.prefix).await.map_err(failed)?;
+        let part = |key: &str| credential.property(key).map(str::to_owned);
+        let missing = || failed("the credentials that the catalog vended are not whole");
+        Ok(Arc::new(AwsCredential {
+            key_id: part("s3.access-key-id").ok_or_else(missing)?,
+            secret_key: part("s3.secret-access-key").ok_or_else(missing)?,
+            token: part("s3.session-token"),
+        }))
+    }
+}
+
+fn client(config: &Config) -> ClientOptions {
+    ClientOptions::new()
         .with_timeout(config.request_timeout())
         .with_connect_timeout(config.connect_timeout())
         .with_pool_max_idle_per_host(config.concurrent_requests_max)
-        .with_allow_http(s3.allow_http);
+        .with_allow_http(config.s3.allow_http)
+}
+
+fn builder(config: &Config, bucket: &str) -> AmazonS3Builder {
+    let s3 = &config.s3;
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: config.retries_max,
         retry_timeout: config.retry_timeout(),
     };
     let mut builder = AmazonS3Builder::new()
-        .with_client_options(client)
+        .with_client_options(client(config))
         .with_retry(retry)
         .with_bucket_name(bucket)
         .with_region(s3.region.as_deref().unwrap_or(REGION_DEFAULT))
@@ -30,19 +98,24 @@ pub(super) fn build(config: &Config, bucket: &str) -> object_store::Result<Amazo
     if let Some(endpoint) = &s3.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
+    builder
+}
+
+/// Signs with the key of this process's environment, or not at all.
+fn with_own_key(builder: AmazonS3Builder) -> AmazonS3Builder {
     match (key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY")) {
         (Some(id), Some(secret)) => {
-            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-            if let Some(token) = key("AWS_SESSION_TOKEN") {
-                builder = builder.with_token(token);
+            let builder = builder.with_access_key_id(id.expose()).with_secret_access_key(secret.expose());
+            match key("AWS_SESSION_TOKEN") {
+                Some(token) => builder.with_token(token.expose()),
+                None => builder,
             }
         }
         // Otherwise the client would ask an instance metadata service, which hangs where there is none.
-        _ => builder = builder.with_skip_signature(true),
+        _ => builder.with_skip_signature(true),
     }
-    builder.build()
 }
 
-fn key(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+fn key(name: &str) -> Option<Secret> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
 }

@@ -93,13 +93,14 @@ impl ObjectStore for RouterStore {
                 implementer: "Router".to_owned(),
             });
         }
-        let Located { store, prefix, path } = self.router.locate(location)?;
+        let Located { store, path, .. } = self.router.locate(location)?;
         let asked = options.range.clone().filter(|_| !options.head);
         let mut result = store.get_opts(&path, options).await?;
         if let Some(GetRange::Bounded(asked)) = asked {
             check_whole(&path, &asked, result.range.end.saturating_sub(result.range.start))?;
         }
-        result.meta = outer(&prefix, result.meta)?;
+        // By the name that was asked for, which a rewrite may have led elsewhere.
+        result.meta.location = location.clone();
         Ok(result)
     }
 

@@ -19,17 +19,15 @@ fn uris_become_paths_with_the_key_as_it_stands() {
     assert_eq!(path("file://localhost/a/b").unwrap(), "file/-/a/b");
     assert_eq!(path("/a/b:c").unwrap(), "file/-/a/b:c");
     assert_eq!(path("s3://b").unwrap(), "s3/b");
-    for bad in [
-        "gs://b/k",
-        "s3://",
-        "s3:///k",
-        "s3:b/k",
-        "file:a",
-        "file://host/a",
-        "relative/a",
-        "s3://b/a//c",
-        "s3://b/../c",
-    ] {
+    assert_eq!(path("gs://b/k").unwrap(), "gs/b/k");
+    for scheme in ["abfs", "abfss", "wasb", "wasbs"] {
+        let uri = format!("{scheme}://c@a.dfs.core.windows.net/k");
+        assert_eq!(path(&uri).unwrap(), "abfs/c@a.dfs.core.windows.net/k");
+    }
+    assert_eq!(path("hdfs:///a/b").unwrap(), "hdfs/-/a/b");
+    for bad in
+        ["s3://", "s3:///k", "s3:b/k", "file:a", "file://host/a", "relative/a", "s3://b/a//c", "s3://b/../c"]
+    {
         assert!(matches!(path_of(bad), Err(Error::Location { .. })), "{bad}");
     }
 }
@@ -39,6 +37,8 @@ fn paths_become_uris() {
     let round = |uri: &str| uri_of(&path_of(uri).unwrap()).unwrap();
     assert_eq!(round("s3a://b/k%2F/ü"), "s3://b/k%2F/ü");
     assert_eq!(round("/a/b"), "file:///a/b");
+    assert_eq!(round("hdfs:///a/b"), "hdfs:///a/b");
+    assert_eq!(round("gs://b/k"), "gs://b/k");
     assert!(uri_of(&Path::from("elsewhere/x")).is_err());
 }
 
@@ -86,4 +86,49 @@ fn configuration_has_defaults_and_refuses_unknown_keys() {
         serde_json::from_str(r#"{"s3": {"endpoint": "http://x", "path_style": true}}"#).unwrap();
     assert_eq!(config.retries_max, Config::default().retries_max);
     assert!(serde_json::from_str::<Config>(r#"{"s3": {"secret_access_key": "x"}}"#).is_err());
+}
+
+#[tokio::test]
+async fn objects_of_a_moved_warehouse_are_found_under_their_old_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = format!("file://{}/wh", folder.path().display());
+    let rewrites = [("hdfs://nn:8020/user/hive".to_owned(), here.clone())].into();
+    let router = Router::new(Config { rewrites, ..Config::default() }, Vec::new());
+    router.put_new(&format!("{here}/t/f"), Bytes::from_static(b"hello")).await.unwrap();
+    assert_eq!(router.get("hdfs://nn:8020/user/hive/t/f").await.unwrap(), "hello");
+    let listed = router.list("hdfs://nn:8020/user/hive/t").await.unwrap();
+    assert_eq!(listed, [("hdfs://nn:8020/user/hive/t/f".to_owned(), 5)]);
+    let elsewhere = router.get("hdfs://nn:8020/user/other/t/f").await.unwrap_err();
+    assert!(elsewhere.to_string().contains("no store for this scheme"), "{elsewhere}");
+}
+
+#[test]
+fn locations_without_a_store_are_refused_by_name() {
+    assert!(check_location("s3a://b/k").is_ok());
+    for (uri, name) in
+        [("gs://b/k", "Google Cloud Storage"), ("abfss://c@a/k", "Azure"), ("ftp://h/k", "scheme")]
+    {
+        let error = check_location(uri).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn vended_keys_make_a_store_of_their_own_for_their_prefix() {
+    let router = Router::new(Config::default(), Vec::new());
+    let vend = |key: &str, region: &str| {
+        let properties = [("s3.access-key-id", key), ("s3.secret-access-key", "x"), ("s3.region", region)];
+        let properties = properties.map(|(key, value)| (key.to_owned(), super::super::Secret::new(value)));
+        router
+            .credentials()
+            .put("t", vec![Credential { prefix: "s3://b/t/".into(), properties: properties.into() }]);
+    };
+    let store = |uri: &str| router.locate(&path_of(uri).unwrap()).unwrap().store;
+    vend("one", "eu");
+    let (inside, outside) = (store("s3://b/t/f"), store("s3://b/u/f"));
+    assert!(!Arc::ptr_eq(&inside, &outside));
+    vend("two", "eu");
+    assert!(Arc::ptr_eq(&inside, &store("s3://b/t/f")), "a newer key is used by the same store");
+    vend("two", "us");
+    assert!(!Arc::ptr_eq(&inside, &store("s3://b/t/f")), "other settings are another store");
 }
