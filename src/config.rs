@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tarn_catalog::{CatalogConfig, CatalogKind};
+use tarn_catalog::CatalogConfig;
 use toml::{Table, Value};
 
 /// The annotated defaults, as `tarn config` prints them.
@@ -135,10 +135,9 @@ impl Config {
         if self.catalogs.is_empty() {
             let folder = self.data_dir.display();
             let catalog = CatalogConfig {
-                kind: CatalogKind::Sql,
                 uri: format!("sqlite://{folder}/catalog.db"),
                 warehouse: format!("file://{folder}/warehouse"),
-                name: None,
+                ..CatalogConfig::default()
             };
             self.catalogs.insert(CATALOG.to_string(), catalog);
         }

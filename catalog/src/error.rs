@@ -39,6 +39,28 @@ pub enum Error {
         /// The name most like it.
         near: Option<String>,
     },
+    /// The schema has no such view.
+    #[error("view {:?} not found", name.to_string())]
+    ViewNotFound {
+        /// The name asked for.
+        name: TableName,
+        /// The name most like it.
+        near: Option<String>,
+    },
+    /// The view exists and must not.
+    #[error("view {:?} already exists", name.to_string())]
+    ViewExists {
+        /// The view.
+        name: TableName,
+    },
+    /// A view without a text in a dialect that we read.
+    #[error("view {:?} is written for dialect {found}, and not for \"tarn\"", name.to_string())]
+    ViewDialect {
+        /// The view.
+        name: TableName,
+        /// The dialects that it has.
+        found: String,
+    },
     /// The table has no such snapshot, branch or tag, or had none at that time.
     #[error("table {:?} has no {what}", table.to_string())]
     SnapshotNotFound {
@@ -123,13 +145,36 @@ pub enum Error {
     #[error(transparent)]
     Storage(Box<tarn_scan::Error>),
     /// The catalog's database failed.
-    #[error("catalog {catalog:?}: {source}")]
+    #[error("catalog {catalog:?}: {reason}")]
     Database {
         /// The catalog.
         catalog: String,
         /// Why.
-        #[source]
-        source: sqlx::Error,
+        reason: String,
+    },
+    /// A request to a catalog's server failed.
+    #[error("catalog {catalog:?}: {reason}")]
+    CatalogRequest {
+        /// The catalog.
+        catalog: String,
+        /// What is known; no key is in it.
+        reason: String,
+    },
+    /// A catalog's server does not let us do this.
+    #[error("catalog {catalog:?} refused: {reason}")]
+    CatalogRefused {
+        /// The catalog.
+        catalog: String,
+        /// What it said; no key is in it.
+        reason: String,
+    },
+    /// A catalog that is only read.
+    #[error("catalog {catalog:?} is read-only: it cannot {what}")]
+    ReadOnly {
+        /// The catalog.
+        catalog: String,
+        /// What was to be done.
+        what: String,
     },
     /// Our own mistake.
     #[error("internal error: {0}")]
@@ -154,7 +199,9 @@ pub enum ErrorKind {
     CommitConflict,
     /// The commit may or may not have happened.
     CommitUnknown,
-    /// Storage or a catalog's database failed.
+    /// The catalog does not let us.
+    Refused,
+    /// Storage, a catalog's database or its server failed.
     Storage,
     /// A file is not what it should be.
     Corrupt,
@@ -169,10 +216,16 @@ impl Error {
             Self::CatalogNotFound { .. }
             | Self::SchemaNotFound { .. }
             | Self::TableNotFound { .. }
+            | Self::ViewNotFound { .. }
             | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
-            Self::SchemaExists { .. } | Self::TableExists { .. } => ErrorKind::AlreadyExists,
+            Self::SchemaExists { .. } | Self::TableExists { .. } | Self::ViewExists { .. } => {
+                ErrorKind::AlreadyExists
+            }
             Self::SchemaNotEmpty { .. } | Self::Invalid(_) => ErrorKind::Invalid,
-            Self::NotSupported { .. } => ErrorKind::NotSupported,
+            Self::NotSupported { .. } | Self::ReadOnly { .. } | Self::ViewDialect { .. } => {
+                ErrorKind::NotSupported
+            }
+            Self::CatalogRefused { .. } => ErrorKind::Refused,
             Self::CommitConflict { .. } => ErrorKind::CommitConflict,
             Self::CommitUnknown { .. } => ErrorKind::CommitUnknown,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
@@ -180,7 +233,10 @@ impl Error {
             Self::MetadataFile { source, .. } if matches!(**source, tarn_scan::Error::NotFound { .. }) => {
                 ErrorKind::Corrupt
             }
-            Self::MetadataFile { .. } | Self::Storage(_) | Self::Database { .. } => ErrorKind::Storage,
+            Self::MetadataFile { .. }
+            | Self::Storage(_)
+            | Self::Database { .. }
+            | Self::CatalogRequest { .. } => ErrorKind::Storage,
             Self::Internal(_) => ErrorKind::Internal,
             Self::Shared(inner) => inner.kind(),
         }
@@ -192,8 +248,12 @@ impl Error {
             Self::CatalogNotFound { near, .. }
             | Self::SchemaNotFound { near, .. }
             | Self::TableNotFound { near, .. }
+            | Self::ViewNotFound { near, .. }
             | Self::SnapshotNotFound { near, .. } => {
                 near.as_ref().map(|near| format!("did you mean {near:?}?"))
+            }
+            Self::ViewDialect { .. } => {
+                Some("make the view anew with CREATE OR REPLACE VIEW, or query its tables".to_owned())
             }
             Self::CommitConflict { .. } => Some("try the statement again".to_owned()),
             Self::Shared(inner) => inner.hint(),

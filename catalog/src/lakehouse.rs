@@ -2,17 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tarn_scan::storage::Router;
 
-use crate::backend::{Backend, LoadedTable, SqlBackend, TableIdent};
-use crate::config::{CatalogConfig, CatalogKind, Config};
+use crate::backend::{self, Backend, LoadedTable, TableIdent};
+use crate::config::Config;
 use crate::error::{Error, Result, nearest};
 use crate::iceberg::refs;
 use crate::metadata_cache::{Files, Pointers};
 use crate::name::{TableName, TimeTravel};
 use crate::provider::PinnedTable;
+use crate::view::View;
 use crate::write::CommitQueues;
+
+/// Time between two looks for keys to storage that are about to expire.
+const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a name stands for.
+#[derive(Clone, Debug)]
+pub enum Relation {
+    /// A table, pinned.
+    Table(PinnedTable),
+    /// A view.
+    View(Box<View>),
+}
 
 /// All configured catalogs. A cheap handle.
 #[derive(Clone, Debug)]
@@ -35,7 +49,7 @@ impl Lakehouse {
         let files = Arc::new(Files::new(&config.metadata_cache, router.clone()));
         let mut catalogs = BTreeMap::new();
         for (name, catalog) in &config.catalogs {
-            catalogs.insert(name.clone(), open_backend(name, catalog, &router, &files).await?);
+            catalogs.insert(name.clone(), backend::open(name, catalog, &router, &files).await?);
         }
         let pointers = Pointers::new(config.metadata_cache.pointer_ttl());
         Ok(Self {
@@ -54,7 +68,7 @@ impl Lakehouse {
     pub(crate) fn with_backend(name: &str, backend: Arc<dyn Backend>, other: &Self) -> Self {
         let (router, files) = (other.router().clone(), Arc::clone(&other.inner.files));
         let catalogs = BTreeMap::from([(name.to_owned(), backend)]);
-        let pointers = Pointers::new(std::time::Duration::ZERO);
+        let pointers = Pointers::new(Duration::ZERO);
         Self {
             inner: Arc::new(Inner {
                 catalogs,
@@ -63,6 +77,18 @@ impl Lakehouse {
                 files,
                 commit_queues: CommitQueues::default(),
             }),
+        }
+    }
+
+    /// Renews the keys to storage that catalogs vended, before they expire. Ends when it is dropped.
+    pub async fn keep_credentials(&self) {
+        let mut ticks = tokio::time::interval(CREDENTIALS_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for backend in self.inner.catalogs.values() {
+                backend.renew_credentials().await;
+            }
         }
     }
 
@@ -140,6 +166,28 @@ impl Lakehouse {
         self.pin_loaded(name, loaded, at)
     }
 
+    /// What a name stands for: a table, pinned for one query, or a view.
+    ///
+    /// Fails as [`Lakehouse::pin`] does; a view has no snapshots, so with `at` only a table is looked for.
+    pub async fn relation(&self, name: &TableName, at: Option<&TimeTravel>) -> Result<Relation> {
+        let loaded = match self.load(name).await {
+            Err(Error::TableNotFound { .. }) if at.is_none() => match self.view(name).await {
+                Ok(view) => return Ok(Relation::View(Box::new(view))),
+                Err(Error::ViewNotFound { .. }) => {
+                    let near = self.near_table(name).await;
+                    return Err(Error::TableNotFound { name: name.clone(), near });
+                }
+                Err(error) => return Err(error),
+            },
+            Err(Error::TableNotFound { name, .. }) => {
+                let near = self.near_table(&name).await;
+                return Err(Error::TableNotFound { name, near });
+            }
+            other => other?,
+        };
+        self.pin_loaded(name, loaded, at).map(Relation::Table)
+    }
+
     /// The current version of a table, at most as old as the pointer's lifetime.
     pub(crate) async fn load(&self, name: &TableName) -> Result<LoadedTable> {
         let backend = self.backend(&name.catalog)?;
@@ -196,22 +244,10 @@ impl Lakehouse {
     }
 }
 
-async fn open_backend(
-    name: &str,
-    config: &CatalogConfig,
-    router: &Router,
-    files: &Arc<Files>,
-) -> Result<Arc<dyn Backend>> {
-    match config.kind {
-        CatalogKind::Sql => {
-            Ok(Arc::new(SqlBackend::open(name, config, router.clone(), Arc::clone(files)).await?))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CatalogConfig;
     use crate::error::ErrorKind;
     use crate::metadata_cache;
 
@@ -253,10 +289,9 @@ mod tests {
     #[test]
     fn every_fault_of_the_settings_is_reported_with_its_key() {
         let bad = CatalogConfig {
-            kind: CatalogKind::Sql,
-            uri: "postgres://x".to_owned(),
+            uri: "mysql://x".to_owned(),
             warehouse: "ftp://x".to_owned(),
-            name: None,
+            ..CatalogConfig::default()
         };
         let catalogs = BTreeMap::from([("a.b".to_owned(), bad)]);
         let metadata_cache = metadata_cache::Config { pointer_ttl_ms: u64::MAX, ..Default::default() };
@@ -270,10 +305,9 @@ mod tests {
     async fn open(folder: &tempfile::TempDir) -> Lakehouse {
         let path = folder.path().display();
         let catalog = CatalogConfig {
-            kind: CatalogKind::Sql,
             uri: format!("sqlite://{path}/catalog.db"),
             warehouse: format!("file://{path}/warehouse"),
-            name: None,
+            ..CatalogConfig::default()
         };
         let config = Config { catalogs: BTreeMap::from([("lake".to_owned(), catalog)]), ..Config::default() };
         Lakehouse::open(config, Router::new(tarn_scan::storage::Config::default(), Vec::new())).await.unwrap()

@@ -11,11 +11,12 @@
 //! Rooms, in the order to read them:
 //!
 //! - `lakehouse`: the handle that the scheduler holds; names to pinned tables
-//! - [`backend`]: catalogs behind one trait; `sql` over SQLite
+//! - [`backend`]: catalogs behind one trait: `sql` over SQLite and PostgreSQL, `rest`, `filesystem`
 //! - [`iceberg`]: the border of the `iceberg` crate; no type of it, and no Arrow type of its line, crosses
 //! - [`metadata_cache`]: pointers for a moment, immutable files bounded by bytes
 //! - [`plan`]: snapshot and filters to file tasks
 //! - [`provider`]: a pinned table as DataFusion sees it
+//! - `view`: views, by their definitions
 //! - [`write`]: snapshots produced and committed, tables made and dropped
 //!
 //! The one rule: whatever is in a table that this crate cannot read exactly is
@@ -26,6 +27,7 @@ mod error;
 mod lakehouse;
 mod metrics;
 mod name;
+mod view;
 
 pub mod backend;
 pub mod iceberg;
@@ -34,10 +36,13 @@ pub mod plan;
 pub mod provider;
 pub mod write;
 
+pub use backend::RestConfig;
 pub use config::{CatalogConfig, CatalogKind, Config};
 pub use error::{Error, ErrorKind, Result};
-pub use lakehouse::Lakehouse;
+pub use iceberg::ViewDefinition;
+pub use lakehouse::{Lakehouse, Relation};
 pub use name::{TableName, TimeTravel};
 pub use plan::FilePlan;
 pub use provider::{PartitionColumn, PinnedTable};
+pub use view::View;
 pub use write::*;

@@ -277,7 +277,7 @@ mod tests {
     use std::path::Path;
 
     use arrow::datatypes::{DataType, Field, Schema};
-    use tarn_catalog::{CatalogConfig, CatalogKind};
+    use tarn_catalog::CatalogConfig;
     use tarn_scan::storage::Router;
 
     use super::*;
@@ -336,10 +336,9 @@ mod tests {
 
     async fn open(folder: &Path) -> (Lakehouse, Runtime) {
         let catalog = CatalogConfig {
-            kind: CatalogKind::Sql,
             uri: format!("sqlite://{}/catalog.db", folder.display()),
             warehouse: format!("file://{}/warehouse", folder.display()),
-            name: None,
+            ..CatalogConfig::default()
         };
         let runtime = Runtime::new(tarn_runtime::Config {
             cpu_threads: 2,

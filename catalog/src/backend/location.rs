@@ -1,8 +1,10 @@
 //! Names of metadata files.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
-use crate::iceberg::Metadata;
+use crate::iceberg::{Metadata, ViewMetadata};
 
 /// Table property with the folder for metadata files.
 const METADATA_PATH_PROPERTY: &str = "write.metadata.path";
@@ -17,15 +19,34 @@ pub(super) fn next(current: &str, metadata: &Metadata) -> String {
     file(metadata, version(current).map_or(0, |version| version.saturating_add(1)))
 }
 
+/// The first metadata file of a view.
+pub(super) fn first_of_view(view: &ViewMetadata) -> String {
+    file_in(&folder(view.properties(), view.location()), 0)
+}
+
+/// The metadata file after the one at `current`.
+pub(super) fn next_of_view(current: &str, view: &ViewMetadata) -> String {
+    file_in(
+        &folder(view.properties(), view.location()),
+        version(current).map_or(0, |version| version.saturating_add(1)),
+    )
+}
+
 fn file(metadata: &Metadata, version: u32) -> String {
-    let own =
-        metadata.properties().get(METADATA_PATH_PROPERTY).map(|path| path.trim_end_matches('/').to_owned());
-    let folder = own.unwrap_or_else(|| format!("{}/metadata", metadata.location()));
+    file_in(&folder(metadata.properties(), metadata.location()), version)
+}
+
+fn folder(properties: &HashMap<String, String>, location: &str) -> String {
+    let own = properties.get(METADATA_PATH_PROPERTY).map(|path| path.trim_end_matches('/').to_owned());
+    own.unwrap_or_else(|| format!("{location}/metadata"))
+}
+
+fn file_in(folder: &str, version: u32) -> String {
     format!("{folder}/{version:05}-{}.metadata.json", Uuid::new_v4())
 }
 
 /// The number in a file's name: `00012-<uuid>.metadata.json`, or `v12.metadata.json` as Hadoop tables have it.
-fn version(location: &str) -> Option<u32> {
+pub(super) fn version(location: &str) -> Option<u32> {
     let name = location.rsplit('/').next()?;
     let digits = match name.split_once('-') {
         Some((digits, _)) => digits,

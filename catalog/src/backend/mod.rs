@@ -6,19 +6,27 @@
 //! first writes the whole new metadata file, then swaps the pointer, and the
 //! swap happens only if nobody else's came first.
 
+mod database;
+mod filesystem;
 mod location;
+mod rest;
 mod sql;
-#[cfg(test)]
-pub(crate) mod suite;
+pub mod suite;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
-use crate::iceberg::Metadata;
+use tarn_scan::storage::Router;
 
+use crate::config::{CatalogConfig, CatalogKind};
+use crate::error::Result;
+use crate::iceberg::{Metadata, ViewMetadata};
+use crate::metadata_cache::Files;
+
+pub use filesystem::FilesystemBackend;
+pub use rest::{RestBackend, RestConfig};
 pub use sql::SqlBackend;
 
 /// A table inside one catalog.
@@ -44,6 +52,15 @@ pub struct LoadedTable {
     pub metadata_location: String,
     /// What is in it.
     pub metadata: Arc<Metadata>,
+}
+
+/// One version of a view: its metadata, and the file that holds it.
+#[derive(Clone, Debug)]
+pub struct LoadedView {
+    /// URI of the metadata file.
+    pub metadata_location: String,
+    /// What is in it.
+    pub metadata: ViewMetadata,
 }
 
 /// How a commit ended.
@@ -75,6 +92,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The folder that tables of this schema go below, without a slash at the end.
     async fn schema_location(&self, schema: &str) -> Result<String>;
 
+    /// The folder of a table that is about to be made; `draft` is what it will be, at a location that is only a
+    /// guess. Fails with [`crate::Error::SchemaNotFound`].
+    async fn new_table_location(&self, ident: &TableIdent, _draft: &Metadata) -> Result<String> {
+        Ok(format!("{}/{}", self.schema_location(&ident.schema).await?, ident.table))
+    }
+
     /// The tables of a schema, sorted. Fails with [`crate::Error::SchemaNotFound`].
     async fn list_tables(&self, schema: &str) -> Result<Vec<String>>;
 
@@ -93,4 +116,53 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// Makes the catalog forget a table whose metadata cannot be read. No file is deleted.
     async fn forget_table(&self, ident: &TableIdent) -> Result<()>;
+
+    /// Drops a table together with its files, if the catalog does that by itself; says whether it did.
+    async fn purge_table(&self, _ident: &TableIdent) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The views of a schema, sorted. Fails with [`crate::Error::SchemaNotFound`].
+    async fn list_views(&self, _schema: &str) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The current version of a view. Fails with [`crate::Error::ViewNotFound`].
+    async fn load_view(&self, ident: &TableIdent) -> Result<LoadedView>;
+
+    /// The folder of a view that is about to be made.
+    async fn new_view_location(&self, ident: &TableIdent) -> Result<String> {
+        Ok(format!("{}/{}", self.schema_location(&ident.schema).await?, ident.table))
+    }
+
+    /// Makes a view. Fails with [`crate::Error::ViewExists`], [`crate::Error::TableExists`] and
+    /// [`crate::Error::SchemaNotFound`].
+    async fn create_view(&self, ident: &TableIdent, view: ViewMetadata) -> Result<()>;
+
+    /// Puts another version in the place of `base`; `false` if another one came first.
+    async fn replace_view(&self, ident: &TableIdent, base: &LoadedView, view: ViewMetadata) -> Result<bool>;
+
+    /// Drops a view. Fails with [`crate::Error::ViewNotFound`].
+    async fn drop_view(&self, ident: &TableIdent) -> Result<()>;
+
+    /// Renews those keys to storage that the catalog vended and that are about to expire.
+    async fn renew_credentials(&self) {}
+}
+
+/// Opens the catalog of a configuration. `name` is its name in SQL.
+pub(crate) async fn open(
+    name: &str,
+    config: &CatalogConfig,
+    router: &Router,
+    files: &Arc<Files>,
+) -> Result<Arc<dyn Backend>> {
+    Ok(match config.kind {
+        CatalogKind::Sql => {
+            Arc::new(SqlBackend::open(name, config, router.clone(), Arc::clone(files)).await?)
+        }
+        CatalogKind::Rest => Arc::new(RestBackend::open(name, config, router, Arc::clone(files))),
+        CatalogKind::Filesystem => {
+            Arc::new(FilesystemBackend::open(name, config, router.clone(), Arc::clone(files)))
+        }
+    })
 }

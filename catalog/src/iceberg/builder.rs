@@ -53,6 +53,18 @@ pub(crate) fn new_table(new: &NewTable, location: &str) -> Result<Metadata> {
     finish(built.and_then(TableMetadataBuilder::build))
 }
 
+/// The columns of a view, with ids from 1; none is required, since nothing keeps its query from giving NULL.
+pub(super) fn view_schema(columns: &arrow::datatypes::Schema) -> Result<Schema> {
+    let optional = columns.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let new = NewTable {
+        schema: arrow::datatypes::Schema::new(optional.collect::<Vec<_>>()),
+        partition: Vec::new(),
+        properties: BTreeMap::new(),
+        location: None,
+    };
+    Ids { last: 0, reusable: None }.schema(&new)
+}
+
 /// `base` with other columns, another partition spec and no current snapshot. Its history stays.
 ///
 /// `base_file` is where `base` is stored, for the log of metadata files.
@@ -374,7 +386,7 @@ impl Ids {
 }
 
 /// Whether two types differ in nothing but their field ids and comments.
-fn same_type(a: &Type, b: &Type) -> bool {
+pub(super) fn same_type(a: &Type, b: &Type) -> bool {
     let same = |a: &NestedField, b: &NestedField| {
         a.name == b.name && a.required == b.required && same_type(&a.field_type, &b.field_type)
     };

@@ -244,6 +244,11 @@ impl Metadata {
         serde_json::to_string(self.spec.schema_by_id(id)?.as_ref()).ok()
     }
 
+    /// The same, not yet as text.
+    pub(crate) fn schema_value(&self, id: i32) -> Option<Value> {
+        serde_json::to_value(self.spec.schema_by_id(id)?.as_ref()).ok()
+    }
+
     /// Whether the table's files are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.spec.encryption_keys_iter().len() > 0 || self.properties().contains_key("encryption.key-id")

@@ -17,11 +17,14 @@ mod builder;
 mod manifest_writer;
 #[cfg(test)]
 mod tests;
+mod updates;
+mod view;
 
 pub use metadata::{
     HistoryEntry, Metadata, PartitionField, PartitionSpec, Reference, ReferenceKind, Snapshot,
 };
 pub use schema::TableSchema;
+pub use view::{DIALECT, ViewDefinition, ViewMetadata};
 
 pub(crate) use manifest::{
     ColumnBounds, Content, DELETE_FILE_PATH_ID, DataFile, FileFormat, Manifest, ManifestFile,
@@ -32,6 +35,7 @@ pub(crate) use manifest::{
 pub(crate) use builder::*;
 #[allow(unused_imports, reason = "what the write room takes from here grows with it")]
 pub(crate) use manifest_writer::*;
+pub(crate) use updates::Changes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

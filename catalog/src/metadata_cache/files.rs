@@ -65,6 +65,16 @@ impl Files {
         self.metadata.get(file, load).await
     }
 
+    /// The metadata in a file whose bytes came with an answer of the catalog.
+    pub(crate) async fn parsed_metadata(
+        &self,
+        table: &TableName,
+        file: &str,
+        bytes: Bytes,
+    ) -> Result<Arc<Metadata>> {
+        self.metadata.get(file, async { Metadata::parse(bytes, table, file).await }).await
+    }
+
     /// Takes in what a commit of our own has just written.
     pub(crate) fn keep(&self, table: &LoadedTable) {
         self.metadata.put(&table.metadata_location, &table.metadata);

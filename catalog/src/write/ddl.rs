@@ -16,6 +16,9 @@ use crate::iceberg::{self, Metadata};
 use crate::name::TableName;
 use crate::{Lakehouse, PinnedTable};
 
+/// Stands for the location in a table that has none yet.
+const DRAFT_LOCATION: &str = "file:///draft";
+
 /// Manifests read at once when a table is purged.
 const READS_MAX: usize = 8;
 
@@ -77,9 +80,15 @@ impl Lakehouse {
         }
         let dropped = {
             let _turn = self.commit_queues().turn(name).await;
-            let dropped = match table {
-                Some(_) => backend.drop_table(&ident).await.map(Some),
-                None => backend.forget_table(&ident).await.map(|()| None),
+            let dropped = match (table, purge) {
+                (Some(_), true) => match backend.purge_table(&ident).await {
+                    // Nothing is left for us to purge: the catalog did.
+                    Ok(true) => Ok(None),
+                    Ok(false) => backend.drop_table(&ident).await.map(Some),
+                    Err(error) => Err(error),
+                },
+                (Some(_), false) => backend.drop_table(&ident).await.map(Some),
+                (None, _) => backend.forget_table(&ident).await.map(|()| None),
             };
             self.forget(name);
             dropped
@@ -124,10 +133,12 @@ pub(super) async fn new_location(lakehouse: &Lakehouse, name: &TableName, new: &
         return Err(Error::SchemaNotFound { catalog, schema, near });
     }
     if let Some(location) = &new.location {
-        tarn_scan::storage::path_of(location)?;
+        tarn_scan::storage::check_location(location)?;
         return Ok(location.trim_end_matches('/').to_owned());
     }
-    Ok(format!("{}/{}", backend.schema_location(&name.schema).await?, name.table))
+    // The catalog decides, from what the table will be; only its location is still open.
+    let draft = iceberg::new_table(new, DRAFT_LOCATION)?;
+    backend.new_table_location(&TableIdent::new(&name.schema, &name.table), &draft).await
 }
 
 /// A table that was made: its identity tells whether it is ours.

@@ -52,7 +52,22 @@ pub struct NewPartitionField {
     pub name: Option<String>,
 }
 
-/// What to do if the table exists.
+/// A view to be made.
+#[derive(Clone, Debug)]
+pub struct NewView {
+    /// The columns that its query gives, with the names that they have in the view; metadata `comment` is kept.
+    pub schema: Schema,
+    /// Its query, as text.
+    pub sql: String,
+    /// The catalog of names without one; `None` is the view's own.
+    pub default_catalog: Option<String>,
+    /// The schema of names without one.
+    pub default_schema: String,
+    /// Its properties; its comment is property `comment`.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// What to do if the table or view exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateMode {
     /// It is an error.

@@ -16,10 +16,10 @@ use tarn_scan::write::{WriteExec, WrittenFile};
 use tempfile::TempDir;
 
 use super::*;
-use crate::backend::{Backend, LoadedTable, Outcome, TableIdent};
+use crate::backend::{Backend, LoadedTable, LoadedView, Outcome, TableIdent};
 use crate::error::{Error, Result};
-use crate::iceberg::Metadata;
-use crate::{CatalogConfig, CatalogKind, Config, Lakehouse, PinnedTable, TableName, TimeTravel};
+use crate::iceberg::{Metadata, ViewMetadata};
+use crate::{CatalogConfig, Config, Lakehouse, PinnedTable, TableName, TimeTravel};
 
 #[tokio::test]
 async fn appends_add_up_and_keep_what_was_there() {
@@ -538,10 +538,9 @@ impl House {
 async fn open(folder: &TempDir) -> Lakehouse {
     let path = folder.path().display();
     let catalog = CatalogConfig {
-        kind: CatalogKind::Sql,
         uri: format!("sqlite://{path}/catalog.db"),
         warehouse: format!("file://{path}/warehouse"),
-        name: None,
+        ..CatalogConfig::default()
     };
     let catalogs = BTreeMap::from([("c".to_owned(), catalog)]);
     let router = Router::new(storage::Config::default(), vec![]);
@@ -621,5 +620,21 @@ impl Backend for Faulty {
 
     async fn forget_table(&self, ident: &TableIdent) -> Result<()> {
         self.inner.forget_table(ident).await
+    }
+
+    async fn load_view(&self, ident: &TableIdent) -> Result<LoadedView> {
+        self.inner.load_view(ident).await
+    }
+
+    async fn create_view(&self, ident: &TableIdent, view: ViewMetadata) -> Result<()> {
+        self.inner.create_view(ident, view).await
+    }
+
+    async fn replace_view(&self, ident: &TableIdent, base: &LoadedView, view: ViewMetadata) -> Result<bool> {
+        self.inner.replace_view(ident, base, view).await
+    }
+
+    async fn drop_view(&self, ident: &TableIdent) -> Result<()> {
+        self.inner.drop_view(ident).await
     }
 }

@@ -239,6 +239,7 @@ pub(super) fn catalog(error: &tarn_catalog::Error) -> Error {
         ErrorKind::NotSupported => ErrorCode::NotSupported,
         ErrorKind::CommitConflict => ErrorCode::CommitConflict,
         ErrorKind::CommitUnknown => ErrorCode::CommitUnknown,
+        ErrorKind::Refused => ErrorCode::PermissionDenied,
         ErrorKind::Storage => ErrorCode::StorageError,
         ErrorKind::Corrupt => ErrorCode::CorruptData,
         ErrorKind::Internal => ErrorCode::Internal,
