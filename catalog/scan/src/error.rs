@@ -77,6 +77,18 @@ pub enum Error {
         /// URI of the file.
         file: String,
     },
+    /// A column is absent from a file, and its default cannot be read.
+    #[error("table {table}: default value of column {column:?} (needed for file {file:?}): {reason}")]
+    DefaultValue {
+        /// The table.
+        table: String,
+        /// The column, dotted if nested.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+        /// URI of the file.
+        file: String,
+    },
     /// Something legal that is not done yet.
     #[error("table {table}: {feature} is not supported yet (file {file:?})")]
     NotSupported {
@@ -168,6 +180,7 @@ impl Error {
             Self::Read { damaged: false, .. } => ErrorKind::Storage,
             Self::ColumnType { .. }
             | Self::RequiredColumnMissing { .. }
+            | Self::DefaultValue { .. }
             | Self::DamagedFile { .. }
             | Self::Read { damaged: true, .. }
             | Self::NameMapping { .. } => ErrorKind::Corrupt,

@@ -34,6 +34,7 @@ mod metrics;
 mod testing;
 
 pub use codec::Codec;
+pub use columns::{MetadataColumn, default};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{ScanView, scan_exec, scan_of, with_groups, with_query_id};
 pub use observer::ScanObserver;

@@ -29,7 +29,8 @@ pub struct FileTask {
     pub range: Option<Range<u64>>,
     /// Partition spec that the file was written with.
     pub spec_id: i32,
-    /// Source field id and value of each identity partition field, used if the file lacks the column.
+    /// Source field id and value of each identity partition field, used if the file lacks the column; and by its own
+    /// reserved id the value of `_partition`, if the scan asks for that.
     pub constants: Vec<(i32, ScalarValue)>,
     /// Data sequence number, which decides what deletes apply.
     pub data_sequence_number: i64,
@@ -57,6 +58,8 @@ pub struct TableScan {
     pub snapshot_id: Option<i64>,
     /// The schema to be read, with field ids in the metadata at every level.
     pub schema: SchemaRef,
+    /// Version of the table's format: 1, 2 or 3.
+    pub format_version: u8,
     /// The table's `schema.name-mapping.default`, for files that carry no field ids.
     pub name_mapping: Option<String>,
 }

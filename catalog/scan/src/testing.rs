@@ -48,6 +48,7 @@ impl Table {
             table_uuid: Uuid::nil(),
             snapshot_id: Some(7),
             schema: Arc::new(Schema::new(fields)),
+            format_version: 2,
             name_mapping: None,
         };
         Self {

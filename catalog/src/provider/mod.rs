@@ -72,6 +72,7 @@ impl PinnedTable {
             table_uuid: metadata.uuid(),
             snapshot_id: at.snapshot_id,
             schema: Arc::clone(&schema.arrow),
+            format_version: metadata.format_version(),
             name_mapping: metadata.properties().get(NAME_MAPPING_PROPERTY).cloned(),
         });
         let snapshot = at.snapshot_id.and_then(|id| metadata.snapshot(id));

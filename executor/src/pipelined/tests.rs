@@ -420,6 +420,7 @@ impl Table {
             table_uuid: Uuid::new_v4(),
             snapshot_id: Some(1),
             schema: schema(),
+            format_version: 2,
             name_mapping: None,
         };
         let count = tasks.len().min(2);

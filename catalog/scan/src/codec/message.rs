@@ -34,6 +34,8 @@ pub(super) struct Scan {
     /// Whether files must keep their order.
     #[prost(bool, tag = "9")]
     pub(super) preserve_order: bool,
+    #[prost(uint32, tag = "10")]
+    pub(super) format_version: u32,
 }
 
 /// The file tasks of one partition.
@@ -81,6 +83,11 @@ struct Range {
 }
 
 impl Scan {
+    pub(super) fn format_version(&self) -> Result<u8> {
+        u8::try_from(self.format_version)
+            .map_err(|_| Error::Codec(format!("format version {}", self.format_version)).into())
+    }
+
     pub(super) fn uuid(&self) -> Result<Uuid> {
         Uuid::from_slice(&self.table_uuid)
             .map_err(|error| Error::Codec(format!("table uuid: {error}")).into())

@@ -93,6 +93,7 @@ impl Codec {
                 None => Vec::new(),
             },
             preserve_order: config.preserve_order,
+            format_version: u32::from(scan.format_version),
         };
         Ok(message.encode_to_vec())
     }
@@ -120,6 +121,7 @@ impl Codec {
         let scan = Arc::new(TableScan {
             table_uuid: message.uuid()?,
             snapshot_id: message.snapshot_id,
+            format_version: message.format_version()?,
             schema: Arc::clone(parquet.table_schema().file_schema()),
             name_mapping: message.name_mapping,
             table: message.table,

@@ -3,6 +3,7 @@
 //! ```text
 //!   Parquet schema ── ids (own, or by name mapping) ── rename ──> columns named as in the table
 //!                                                       types ──> what the reader is asked for, or a problem
+//!   what was read ── reshape ──> the table's nested values      default ──> values that a file lacks
 //! ```
 //!
 //! DataFusion's reader, its pruning and its filters find columns by name. So
@@ -15,6 +16,13 @@
 mod name_mapping;
 mod rename;
 mod types;
+
+pub mod default;
+mod metadata;
+mod reshape;
+
+pub use metadata::MetadataColumn;
+pub(crate) use reshape::{Part, Reshape, ReshapeExpr};
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -50,6 +58,8 @@ enum Problem {
     Type { column: String, expected: String, found: String },
     /// A required column (or a required field inside one) is absent.
     Missing { column: String },
+    /// It is absent, and its default cannot be read.
+    Default { column: String, reason: String },
     /// Legal, but not done yet.
     NotSupported { feature: String },
 }
@@ -63,9 +73,8 @@ impl FileColumns {
         }
         for index in self.absent.iter().filter(|index| is_used(index)) {
             let field = scan.schema.field(*index);
-            let constant = field_id(field).is_some_and(|id| constants.contains(&id));
-            if !field.is_nullable() && !constant {
-                return Err(Problem::Missing { column: field.name().clone() }.into_error(scan, file));
+            if !field_id(field).is_some_and(|id| constants.contains(&id)) {
+                types::check_absent(field, field.name()).map_err(|problem| problem.into_error(scan, file))?;
             }
         }
         Ok(())
@@ -80,6 +89,7 @@ impl Problem {
                 Error::ColumnType { table, column, expected, found, file }
             }
             Self::Missing { column } => Error::RequiredColumnMissing { table, column, file },
+            Self::Default { column, reason } => Error::DefaultValue { table, column, reason, file },
             Self::NotSupported { feature } => Error::NotSupported { table, feature, file },
         }
     }
@@ -123,7 +133,7 @@ fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileC
         reason: format!("its schema cannot be understood: {error}"),
     };
     let own = schema.root_schema_ptr();
-    let identified = if rename::has_ids(&own) { own } else { map_names(scan, &own, file)? };
+    let identified = if rename::has_ids(&own) { own } else { identify(scan, &own, file)? };
     let shown = rename::to_table_names(&identified, &scan.schema).map_err(damaged)?;
     if let Some(id) = rename::duplicate_root_id(&shown) {
         return Err(damaged(parquet::errors::ParquetError::General(format!(
@@ -137,21 +147,25 @@ fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileC
     Ok(match_columns(scan, &stored, descriptor, renamed.clone()))
 }
 
-/// A file without ids is read by the table's name mapping, or not at all: its
-/// names may mean other columns by now.
-fn map_names(scan: &TableScan, root: &TypePtr, file: &str) -> Result<TypePtr> {
-    let Some(mapping) = scan.name_mapping.as_deref() else {
-        return Err(Error::NotSupported {
+/// A file without ids is read by the table's name mapping. Without one, its columns are in tables of version 1 those
+/// that the table began with, in their order; a later table is not read, as its names may mean other columns by now.
+fn identify(scan: &TableScan, root: &TypePtr, file: &str) -> Result<TypePtr> {
+    let unusable = |reason| Error::NameMapping { table: scan.table.clone(), reason };
+    match scan.name_mapping.as_deref() {
+        Some(mapping) => name_mapping::parse(mapping)
+            .and_then(|mapping| name_mapping::assign(root, &mapping).map_err(|error| error.to_string()))
+            .map_err(unusable),
+        None if scan.format_version == 1 => {
+            rename::with_ids_by_place(root).map_err(|error| unusable(error.to_string()))
+        }
+        None => Err(Error::NotSupported {
             table: scan.table.clone(),
             feature: "a data file without field ids in a table without a name mapping \
                       (property \"schema.name-mapping.default\")"
                 .to_owned(),
             file: file.to_owned(),
-        });
-    };
-    name_mapping::parse(mapping)
-        .and_then(|mapping| name_mapping::assign(root, &mapping).map_err(|error| error.to_string()))
-        .map_err(|reason| Error::NameMapping { table: scan.table.clone(), reason })
+        }),
+    }
 }
 
 fn match_columns(

@@ -25,6 +25,15 @@ pub(super) fn has_ids(root: &TypePtr) -> bool {
         .any(|field| field.get_basic_info().has_id() || (field.is_group() && has_ids(field)))
 }
 
+/// The schema with ids for its root columns: 1, 2, 3 and so on, as tables once began.
+pub(super) fn with_ids_by_place(root: &TypePtr) -> Result<TypePtr> {
+    let fields = root.get_fields().iter().zip(1..).map(|(field, id)| {
+        let children = field.is_group().then(|| field.get_fields().to_vec());
+        with(field, field.name(), Some(id), children)
+    });
+    with(root, root.name(), None, Some(fields.collect::<Result<_>>()?))
+}
+
 /// A field id that two root columns claim.
 pub(super) fn duplicate_root_id(root: &TypePtr) -> Option<i32> {
     let mut seen = HashSet::new();

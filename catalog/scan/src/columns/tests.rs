@@ -7,15 +7,22 @@ use crate::testing::{field, required};
 use arrow::datatypes::TimeUnit;
 
 fn columns(table: Vec<Field>, mapping: Option<&str>, message: &str) -> Result<FileColumns> {
-    let scan = TableScan {
+    resolve(&scan(table, mapping, 2), &descriptor(message), "s3://b/f.parquet")
+}
+
+fn scan(table: Vec<Field>, mapping: Option<&str>, format_version: u8) -> TableScan {
+    TableScan {
         table: "lake.db.t".to_owned(),
         table_uuid: uuid::Uuid::nil(),
         snapshot_id: None,
         schema: Arc::new(Schema::new(table)),
+        format_version,
         name_mapping: mapping.map(str::to_owned),
-    };
-    let root = Arc::new(parse_message_type(message).unwrap());
-    resolve(&scan, &Arc::new(SchemaDescriptor::new(root)), "s3://b/f.parquet")
+    }
+}
+
+fn descriptor(message: &str) -> SchemaDescPtr {
+    Arc::new(SchemaDescriptor::new(Arc::new(parse_message_type(message).unwrap())))
 }
 
 /// Type read for a single column, or the problem.
@@ -56,6 +63,16 @@ fn types_may_grow_and_not_change() {
         (Timestamp(us, None), "int96 c = 1", Timestamp(us, None)),
         (Time64(us), "int64 c (TIME(MICROS,false)) = 1", Time64(us)),
         (Date32, "int32 c (DATE) = 1", Date32),
+        (Timestamp(us, None), "int32 c (DATE) = 1", Date32),
+        (Timestamp(TimeUnit::Nanosecond, None), "int32 c (DATE) = 1", Date32),
+        (
+            Timestamp(TimeUnit::Nanosecond, utc()),
+            "int64 c (TIMESTAMP(NANOS,true)) = 1",
+            Timestamp(TimeUnit::Nanosecond, utc()),
+        ),
+        (Decimal128(20, 2), "binary c (DECIMAL(20,2)) = 1", Decimal128(20, 2)),
+        (FixedSizeBinary(7), "fixed_len_byte_array(7) c = 1", FixedSizeBinary(7)),
+        (Time64(us), "int32 c (TIME(MILLIS,false)) = 1", Time32(TimeUnit::Millisecond)),
     ];
     for (wanted, stored, expected) in good {
         assert_eq!(read(wanted.clone(), stored), Ok(expected), "{stored} as {wanted}");
@@ -76,6 +93,15 @@ fn types_may_grow_and_not_change() {
         (Timestamp(us, utc()), "int64 c (TIMESTAMP(NANOS,true)) = 1"),
         (FixedSizeBinary(16), "fixed_len_byte_array(8) c = 1"),
         (Boolean, "int32 c = 1"),
+        (Int32, "int32 c (INTEGER(32,false)) = 1"),
+        (Int64, "int64 c (INTEGER(64,false)) = 1"),
+        (Int32, "int32 c (INTEGER(16,false)) = 1"),
+        (Timestamp(us, utc()), "int32 c (DATE) = 1"),
+        (Timestamp(TimeUnit::Nanosecond, None), "int64 c (TIMESTAMP(MICROS,false)) = 1"),
+        (Date32, "int64 c (TIMESTAMP(MICROS,false)) = 1"),
+        (Decimal128(20, 3), "int64 c (DECIMAL(18,2)) = 1"),
+        (FixedSizeBinary(16), "binary c (UTF8) = 1"),
+        (Null, "int32 c = 1"),
     ];
     for (wanted, stored) in bad {
         assert!(read(wanted.clone(), stored).unwrap_err().starts_with("Type"), "{stored} as {wanted}");
@@ -129,22 +155,98 @@ fn files_without_ids_need_a_name_mapping() {
 }
 
 #[test]
-fn what_is_not_done_yet_is_said() {
-    let value = DataType::Struct(vec![field(4, "x", DataType::Int32), field(5, "y", DataType::Int32)].into());
-    let entries =
-        DataType::Struct(vec![required(2, "key", DataType::Utf8View), field(3, "value", value)].into());
-    let map = DataType::Map(Arc::new(Field::new("key_value", entries, false)), false);
-    let file = "message m { optional group m (MAP) = 1 { repeated group key_value {
-        required binary key (UTF8) = 2; optional group value = 3 { optional int32 x = 4; } } } }";
-    let found = columns(vec![field(1, "m", map)], None, file).unwrap();
-    let scan = TableScan {
-        table: "lake.db.t".to_owned(),
-        table_uuid: uuid::Uuid::nil(),
-        snapshot_id: None,
-        schema: Arc::new(Schema::empty()),
-        name_mapping: None,
+fn nested_fields_without_ids_are_refused_and_not_read_as_null() {
+    let inner = DataType::Struct(vec![field(2, "x", DataType::Int32)].into());
+    let file = "message m { optional group s = 1 { optional int32 x; } optional int32 a = 3; }";
+    let found = columns(vec![field(1, "s", inner), field(3, "a", DataType::Int32)], None, file).unwrap();
+    let scan = scan(Vec::new(), None, 2);
+    let error = found.check(&scan, "s3://b/f", &[true, false], &[]).unwrap_err();
+    assert!(matches!(error, Error::NotSupported { .. }) && error.to_string().contains("\"s\""), "{error}");
+    found.check(&scan, "s3://b/f", &[false, true], &[]).unwrap();
+}
+
+#[test]
+fn maps_and_structs_may_evolve_inside_and_required_fields_must_be_there() {
+    let map = |value: Vec<Field>| {
+        let value = field(3, "value", DataType::Struct(value.into()));
+        let entries = DataType::Struct(vec![required(2, "key", DataType::Utf8View), value].into());
+        DataType::Map(Arc::new(Field::new("key_value", entries, false)), false)
     };
-    let error = found.check(&scan, "s3://b/f", &[true], &[]).unwrap_err();
-    assert!(matches!(error, Error::NotSupported { .. }), "{error}");
-    found.check(&scan, "s3://b/f", &[false], &[]).unwrap();
+    let file = "message m { optional group m (MAP) = 1 { repeated group map {
+        required binary k (UTF8) = 2; optional group v = 3 { optional int32 x = 4; } } } }";
+    let scan = scan(Vec::new(), None, 2);
+    let check = |value: Vec<Field>| {
+        let columns = columns(vec![field(1, "m", map(value))], None, file).unwrap();
+        columns.check(&scan, "s3://b/f", &[true], &[])
+    };
+    check(vec![field(5, "y", DataType::Int32), field(4, "x", DataType::Int64)]).unwrap();
+    check(vec![field(5, "y", DataType::Int32)]).unwrap();
+    let with_default = |json: &str| {
+        let mut metadata = required(5, "y", DataType::Int32).metadata().clone();
+        metadata.insert(default::INITIAL_DEFAULT_KEY.to_owned(), json.to_owned());
+        required(5, "y", DataType::Int32).with_metadata(metadata)
+    };
+    check(vec![with_default("7")]).unwrap();
+    let error = check(vec![with_default("\"x\"")]).unwrap_err();
+    assert!(matches!(&error, Error::DefaultValue { column, .. } if column == "m.value.y"), "{error}");
+    let error = check(vec![required(5, "y", DataType::Int32)]).unwrap_err();
+    assert!(matches!(&error, Error::RequiredColumnMissing { column, .. } if column == "m.value.y"), "{error}");
+    let error = check(vec![field(4, "x", DataType::Utf8View)]).unwrap_err();
+    assert!(matches!(&error, Error::ColumnType { column, .. } if column == "m.value.x"), "{error}");
+}
+
+#[test]
+fn old_files_of_version_1_are_read_by_place() {
+    let file = "message m { optional int32 x; optional binary y (UTF8); optional group s { optional int32 z; } }";
+    let inner = DataType::Struct(vec![field(4, "z", DataType::Int32)].into());
+    let table = vec![field(2, "b", DataType::Utf8View), field(1, "a", DataType::Int64), field(3, "s", inner)];
+    let read = |version| resolve(&scan(table.clone(), None, version), &descriptor(file), "s3://b/f.parquet");
+    let columns = read(1).unwrap();
+    let names: Vec<_> = columns.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["a", "b", "s"]);
+    assert_eq!(columns.problems.len(), 1, "what is in a struct has no place of its own");
+    assert!(read(2).is_err());
+}
+
+#[test]
+fn lists_and_maps_of_old_writers_are_found() {
+    let inner = DataType::Struct(vec![field(3, "x", DataType::Int32)].into());
+    let list = |element: DataType| DataType::List(Arc::new(field(2, "element", element)));
+    let good = [
+        (list(DataType::Int64), "optional group c (LIST) = 1 { repeated int32 array = 2; }"),
+        (list(DataType::Int64), "optional group c (LIST) = 1 { repeated group bag { optional int32 array_element = 2; } }"),
+        (list(inner.clone()), "optional group c (LIST) = 1 { repeated group array = 2 { optional int32 old = 3; } }"),
+        (list(inner.clone()), "optional group c (LIST) = 1 { repeated group c_tuple = 2 { optional int32 old = 3; } }"),
+        (list(inner), "optional group c (LIST) = 1 { repeated group element = 2 { optional int32 old = 3; optional int32 gone = 9; } }"),
+    ];
+    for (wanted, stored) in good {
+        let columns = columns(vec![field(1, "c", wanted)], None, &format!("message m {{ {stored} }}")).unwrap();
+        assert!(columns.problems.is_empty(), "{stored}: {:?}", columns.problems);
+        let DataType::List(element) = columns.schema.field(0).data_type() else { panic!("{stored}") };
+        if let DataType::Struct(fields) = element.data_type() {
+            assert_eq!(fields[0].name(), "x", "{stored}");
+        }
+    }
+}
+
+#[test]
+fn a_mapping_names_nested_fields_and_parts_of_lists_and_maps() {
+    let inner = DataType::Struct(vec![field(5, "x", DataType::Int32)].into());
+    let entries = DataType::Struct(vec![required(3, "key", DataType::Utf8View), field(4, "value", inner)].into());
+    let map = DataType::Map(Arc::new(Field::new("key_value", entries, false)), false);
+    let list = DataType::List(Arc::new(field(7, "element", DataType::Struct(vec![field(8, "y", DataType::Int32)].into()))));
+    let mapping = r#"[
+        {"field-id": 2, "names": ["m"], "fields": [
+            {"field-id": 3, "names": ["key"]},
+            {"field-id": 4, "names": ["value"], "fields": [{"field-id": 5, "names": ["x", "was_x"]}]}]},
+        {"field-id": 6, "names": ["l"], "fields": [
+            {"field-id": 7, "names": ["element"], "fields": [{"field-id": 8, "names": ["y"]}]}]}]"#;
+    let file = "message m {
+        optional group m (MAP) { repeated group map { required binary k (UTF8); optional group v { optional int32 was_x; } } }
+        optional group l (LIST) { repeated group array { optional int32 y; optional int32 z; } } }";
+    let columns = columns(vec![field(2, "m", map), field(6, "l", list)], Some(mapping), file).unwrap();
+    assert!(columns.problems.is_empty(), "{:?}", columns.problems);
+    let shown = columns.renamed.unwrap();
+    let paths: Vec<_> = shown.columns().iter().map(|c| c.path().string()).collect();
+    assert_eq!(paths, ["m.map.k", "m.map.v.x", "l.array.y", "l.array.z"]);
 }

@@ -1,10 +1,11 @@
 //! Which type a column is read as, and whether that is allowed.
 //!
 //! Iceberg lets a column's type grow (int to long, float to double, a wider
-//! decimal) and nothing else. Everything that this module does not name is a
-//! problem with the column: a cast that happens to exist is no reason to
-//! apply it. What is read may still differ from the table's type where a
-//! lossless cast follows (`Int32` read, `Int64` wanted).
+//! decimal, since version 3 date to timestamp) and nothing else. Everything
+//! that this module does not name is a problem with the column: a cast that
+//! happens to exist is no reason to apply it. What is read may still differ
+//! from the table's type where a lossless cast follows (`Int32` read, `Int64`
+//! wanted), or where a nested value is put together anew, see `reshape`.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use parquet::basic::Type as PhysicalType;
 use parquet::schema::types::SchemaDescriptor;
 
-use super::{Problem, leaf_count};
+use super::{Problem, default, leaf_count};
 use crate::task::field_id;
 
 /// Walks the file's leaf columns in step with its Arrow types.
@@ -47,17 +48,15 @@ pub(super) fn read_type(
     leaves: &mut Leaves<'_>,
 ) -> Result<DataType, Problem> {
     let end = leaves.next + leaf_count(stored);
-    let result = resolve(stored, wanted, column, false, leaves);
+    let result = resolve(stored, wanted, column, leaves);
     leaves.next = end;
     result
 }
 
-/// `rigid`: inside a map, whose values are cast by position.
 fn resolve(
     stored: &DataType,
     wanted: &DataType,
     column: &str,
-    rigid: bool,
     leaves: &mut Leaves<'_>,
 ) -> Result<DataType, Problem> {
     let mismatch = || Problem::Type {
@@ -67,10 +66,10 @@ fn resolve(
     };
     match (stored, wanted) {
         (DataType::Struct(stored), DataType::Struct(wanted)) => {
-            Ok(DataType::Struct(resolve_struct(stored, wanted, column, rigid, leaves)?))
+            Ok(DataType::Struct(resolve_struct(stored, wanted, column, leaves)?))
         }
         (DataType::List(stored), DataType::List(wanted)) => {
-            let element = resolve_child(stored, wanted, &format!("{column}.element"), rigid, leaves)?;
+            let element = resolve_child(stored, wanted, &format!("{column}.element"), leaves)?;
             Ok(DataType::List(element))
         }
         (DataType::Map(stored, sorted), DataType::Map(wanted, _)) => {
@@ -82,8 +81,8 @@ fn resolve(
             let ([key, value], [wanted_key, wanted_value]) = (pair.as_ref(), wanted_pair.as_ref()) else {
                 return Err(mismatch());
             };
-            let key = resolve_child(key, wanted_key, &format!("{column}.key"), true, leaves)?;
-            let value = resolve_child(value, wanted_value, &format!("{column}.value"), true, leaves)?;
+            let key = resolve_child(key, wanted_key, &format!("{column}.key"), leaves)?;
+            let value = resolve_child(value, wanted_value, &format!("{column}.value"), leaves)?;
             let pair = DataType::Struct(Fields::from(vec![key, value]));
             let entries = Field::new(stored.name(), pair, stored.is_nullable())
                 .with_metadata(wanted.metadata().clone());
@@ -101,57 +100,53 @@ fn resolve_child(
     stored: &FieldRef,
     wanted: &FieldRef,
     column: &str,
-    rigid: bool,
     leaves: &mut Leaves<'_>,
 ) -> Result<FieldRef, Problem> {
-    let read = resolve(stored.data_type(), wanted.data_type(), column, rigid, leaves)?;
+    let read = resolve(stored.data_type(), wanted.data_type(), column, leaves)?;
     Ok(Arc::new(
         Field::new(stored.name(), read, stored.is_nullable()).with_metadata(wanted.metadata().clone()),
     ))
 }
 
-/// Fields of a struct by id. Their names agree already, see the module `rename`; what is added,
-/// dropped or moved is settled by a cast by name that follows.
+/// Fields of a struct by id: those that the file has, in its order, whether the table has them or not.
 fn resolve_struct(
     stored: &Fields,
     wanted: &Fields,
     column: &str,
-    rigid: bool,
     leaves: &mut Leaves<'_>,
 ) -> Result<Fields, Problem> {
+    if stored.iter().all(|field| field_id(field).is_none()) {
+        let feature = format!("column {column:?}, whose fields have no field ids in the file,");
+        return Err(Problem::NotSupported { feature });
+    }
     let mut read = Vec::with_capacity(stored.len());
     let mut found = vec![false; wanted.len()];
-    let mut in_order = true;
-    for (position, field) in stored.iter().enumerate() {
+    for field in stored {
         let id = field_id(field);
         let index = id.and_then(|id| wanted.iter().position(|w| field_id(w) == Some(id)));
         let Some(index) = index else {
             leaves.skip(field.data_type());
             read.push(Arc::clone(field));
-            in_order = false;
             continue;
         };
         found[index] = true;
-        in_order &= index == position;
         let path = format!("{column}.{}", wanted[index].name());
-        read.push(resolve_child(field, &wanted[index], &path, rigid, leaves)?);
+        read.push(resolve_child(field, &wanted[index], &path, leaves)?);
     }
-    if !found.contains(&true) {
-        let feature = format!("column {column:?}, none of whose fields is in the file");
-        return Err(Problem::NotSupported { feature });
-    }
-    if let Some(missing) = found.iter().position(|found| !found) {
-        let field = &wanted[missing];
-        if !field.is_nullable() {
-            return Err(Problem::Missing { column: format!("{column}.{}", field.name()) });
-        }
-        in_order = false;
-    }
-    if rigid && !in_order {
-        let feature = format!("schema evolution inside the map column {column:?}");
-        return Err(Problem::NotSupported { feature });
+    for (field, _) in wanted.iter().zip(&found).filter(|(_, found)| !**found) {
+        check_absent(field, &format!("{column}.{}", field.name()))?;
     }
     Ok(Fields::from(read))
+}
+
+/// Whether a field that a file lacks has a value all the same.
+pub(super) fn check_absent(field: &Field, column: &str) -> Result<(), Problem> {
+    match default::initial(field) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) if field.is_nullable() => Ok(()),
+        Ok(None) => Err(Problem::Missing { column: column.to_owned() }),
+        Err(reason) => Err(Problem::Default { column: column.to_owned(), reason }),
+    }
 }
 
 /// The type to read a leaf column as, or `None` if it may not be read as `wanted`.
@@ -175,6 +170,8 @@ fn leaf(stored: &DataType, wanted: &DataType, int96: bool) -> Option<DataType> {
         // Old writers left out the annotation of strings. The reader checks the UTF-8.
         (Binary, Utf8 | Utf8View | LargeUtf8) => Some(wanted.clone()),
         (Time32(TimeUnit::Millisecond), Time64(_)) => Some(stored.clone()),
+        // Of version 3. Not to a timestamp with a zone; a date out of range is an error when it is read.
+        (Date32, Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, None)) => Some(Date32),
         (Timestamp(unit, zone), Timestamp(finer, wanted_zone)) if zone.is_some() == wanted_zone.is_some() => {
             let lossless = unit == finer
                 || matches!(

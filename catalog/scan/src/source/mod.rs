@@ -24,7 +24,9 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
@@ -33,7 +35,7 @@ use datafusion_datasource::PartitionedFile;
 use datafusion_datasource::morsel::Morselizer;
 use object_store::ObjectStore;
 
-use crate::columns::Resolver;
+use crate::columns::{MetadataColumn, Resolver};
 use crate::task::TableScan;
 
 /// Reads the data files of one table, pinned to one snapshot.
@@ -44,6 +46,8 @@ pub struct IcebergSource {
     scan: Arc<TableScan>,
     resolver: Arc<Resolver>,
     query_id: Option<Arc<str>>,
+    /// Rows a batch, once that is known.
+    batch_size: Option<usize>,
     /// A sort that the inner source was asked to approximate. Kept because the stock encoding drops it.
     sort_hint: Option<LexOrdering>,
 }
@@ -52,7 +56,7 @@ impl IcebergSource {
     /// Around a Parquet source whose table schema is the scan's.
     pub(crate) fn new(inner: ParquetSource, scan: Arc<TableScan>) -> Self {
         let resolver = Arc::new(Resolver::new(Arc::clone(&scan)));
-        Self { inner: Arc::new(inner), scan, resolver, query_id: None, sort_hint: None }
+        Self { inner: Arc::new(inner), scan, resolver, query_id: None, batch_size: None, sort_hint: None }
     }
 
     /// What it reads.
@@ -114,7 +118,8 @@ impl FileSource for IcebergSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        self.wrap(self.inner.with_batch_size(batch_size))
+        let inner = self.inner.with_batch_size(batch_size);
+        Arc::new(Self { inner, batch_size: Some(batch_size), ..self.clone() })
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -183,6 +188,13 @@ impl FileSource for IcebergSource {
         order: &[PhysicalSortExpr],
         eq_properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
+        let schema = self.table_schema().table_schema();
+        let is_metadata = |column: &Column| {
+            schema.fields().get(column.index()).is_some_and(|field| MetadataColumn::of_field(field).is_some())
+        };
+        if order.iter().any(|sort| collect_columns(&sort.expr).iter().any(is_metadata)) {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        }
         let hint = LexOrdering::new(order.iter().cloned());
         Ok(match self.inner.try_pushdown_sort(order, eq_properties)? {
             SortOrderPushdownResult::Inexact { inner } => SortOrderPushdownResult::Inexact {
@@ -208,5 +220,7 @@ impl FileSource for IcebergSource {
     }
 }
 
+#[cfg(test)]
+mod evolution;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::common::{DataFusionError, Result};
+use arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
@@ -20,6 +21,7 @@ use datafusion::physical_expr::expressions::DynamicFilterTracking;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::pruning::FilePruner;
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_plan::metrics::Count;
 use datafusion::scalar::ScalarValue;
 use datafusion_datasource::PartitionedFile;
@@ -27,12 +29,13 @@ use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselize
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::ObjectStore;
+use parquet::arrow::RowNumber;
 
 use super::IcebergSource;
-use super::adapter::ColumnAdapterFactory;
+use super::adapter::{ColumnAdapterFactory, Given, ROW_NUMBER};
 use super::footer::{self, Footers};
 use super::reader::{LoadedFooter, ReaderFactory};
-use crate::columns::{FileColumns, Resolver};
+use crate::columns::{FileColumns, MetadataColumn, Resolver};
 use crate::error::{Blame, Error, blame};
 use crate::metrics::ROWS;
 use crate::observer::ScanObserver;
@@ -59,6 +62,8 @@ struct Opener {
     resolver: Arc<Resolver>,
     /// By table column: whether the scan uses it.
     used: Vec<bool>,
+    /// Whether any of these is a metadata column.
+    metadata: bool,
     report: Arc<Report>,
 }
 
@@ -77,7 +82,12 @@ impl IcebergMorselizer {
         partition: usize,
     ) -> Result<Self> {
         let attachments = attachments(&store);
-        let parquet = source.parquet()?.clone();
+        let parquet = source.parquet()?;
+        let used = used_columns(parquet);
+        let parquet = match needs_row_numbers(&source.scan, &used) {
+            true => with_row_numbers(parquet, source.batch_size)?,
+            false => parquet.clone(),
+        };
         let parquet =
             parquet.with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(Arc::clone(&store))));
         let predicate = parquet.filter();
@@ -95,7 +105,11 @@ impl IcebergMorselizer {
         };
         let opener = Opener {
             inner: parquet.create_morselizer(Arc::clone(&store), &config, partition)?.into(),
-            used: used_columns(&parquet),
+            metadata: {
+                let fields = source.scan.schema.fields().iter().zip(&used).filter(|(_, used)| **used);
+                fields.into_iter().any(|(field, _)| MetadataColumn::of_field(field).is_some())
+            },
+            used,
             source: parquet,
             store,
             config,
@@ -201,31 +215,93 @@ impl Opener {
         };
         file.arrow_schema = Some(Arc::clone(&columns.schema));
         file.extensions.insert(LoadedFooter(footer));
-        let constants = self.constants(&columns, task)?;
-        if constants.is_empty() {
+        let given = self.given(&columns, task)?;
+        if given.is_empty() {
             return self.inner.plan_file(file);
         }
         let mut config = self.config.clone();
-        config.expr_adapter_factory = Some(Arc::new(ColumnAdapterFactory::new(constants)));
+        config.expr_adapter_factory = Some(Arc::new(ColumnAdapterFactory::new(given)));
         self.source.create_morselizer(Arc::clone(&self.store), &config, self.partition)?.plan_file(file)
     }
 
-    /// Values of the used columns that the file lacks, by name.
-    fn constants(&self, columns: &FileColumns, task: &FileTask) -> Result<HashMap<String, ScalarValue>> {
-        let mut constants = HashMap::new();
-        if task.constants.is_empty() {
-            return Ok(constants);
+    /// What the used columns have by the file as a whole, by name.
+    fn given(&self, columns: &FileColumns, task: &FileTask) -> Result<HashMap<String, Given>> {
+        let mut given = HashMap::new();
+        if task.constants.is_empty() && !self.metadata {
+            return Ok(given);
         }
-        for index in columns.absent.iter().filter(|index| self.used[**index]) {
-            let field = self.report.scan.schema.field(*index);
-            let value = field_id(field)
-                .and_then(|id| task.constants.iter().find(|(source, _)| *source == id))
-                .map(|(_, value)| value.cast_to(field.data_type()));
+        for (index, field) in self.report.scan.schema.fields().iter().enumerate() {
+            let value = match MetadataColumn::of_field(field) {
+                _ if !self.used[index] => None,
+                Some(column) => Some(of_metadata(column, task)),
+                None if columns.absent.contains(&index) => constant(field, task),
+                None => None,
+            };
             if let Some(value) = value {
-                constants.insert(field.name().clone(), value?);
+                given.insert(field.name().clone(), value.cast_to(field.data_type())?);
             }
         }
-        Ok(constants)
+        Ok(given)
+    }
+}
+
+/// What a column that the file lacks has by the file's partition.
+fn constant(field: &Field, task: &FileTask) -> Option<Given> {
+    let id = field_id(field)?;
+    let (_, value) = task.constants.iter().find(|(source, _)| *source == id)?;
+    Some(Given::Constant(value.clone()))
+}
+
+fn of_metadata(column: MetadataColumn, task: &FileTask) -> Given {
+    match column {
+        MetadataColumn::File => Given::Constant(ScalarValue::Utf8View(Some(task.uri.clone()))),
+        MetadataColumn::Position => Given::RowNumber,
+        MetadataColumn::SpecId => Given::Constant(ScalarValue::Int32(Some(task.spec_id))),
+        MetadataColumn::Partition => {
+            let value = task.constants.iter().find(|(id, _)| *id == column.id());
+            Given::Constant(value.map_or(ScalarValue::Null, |(_, value)| value.clone()))
+        }
+        // A file from before the table had row ids has none, whatever is in it.
+        MetadataColumn::RowId => match task.first_row_id {
+            Some(first) => Given::StoredOrRowNumber(first),
+            None => Given::Constant(ScalarValue::Null),
+        },
+        MetadataColumn::LastUpdatedSequenceNumber => match task.first_row_id {
+            Some(_) => Given::StoredOr(ScalarValue::Int64(Some(task.data_sequence_number))),
+            None => Given::Constant(ScalarValue::Null),
+        },
+    }
+}
+
+/// Whether the scan needs the number of each row in its file.
+fn needs_row_numbers(scan: &TableScan, used: &[bool]) -> bool {
+    let fields = scan.schema.fields().iter().zip(used).filter(|(_, used)| **used);
+    let mut columns = fields.filter_map(|(field, _)| MetadataColumn::of_field(field));
+    columns.any(|column| matches!(column, MetadataColumn::Position | MetadataColumn::RowId))
+}
+
+/// The source with a column of the reader's own for row numbers, which stay right whatever is skipped. Made only
+/// here: the encoding of plans would lose it.
+fn with_row_numbers(source: &ParquetSource, batch_size: Option<usize>) -> Result<ParquetSource> {
+    let number = Field::new(ROW_NUMBER, DataType::Int64, true).with_extension_type(RowNumber);
+    let schema = TableSchema::builder(Arc::clone(source.table_schema().file_schema()))
+        .with_virtual_columns(Fields::from(vec![number]))
+        .build();
+    let options = source.table_parquet_options().clone();
+    let mut numbered = ParquetSource::new(schema).with_table_parquet_options(options);
+    if let Some(predicate) = source.filter() {
+        numbered = numbered.with_predicate(predicate);
+    }
+    let mut numbered: Arc<dyn FileSource> = Arc::new(numbered);
+    if let Some(size) = batch_size {
+        numbered = numbered.with_batch_size(size);
+    }
+    if let Some(projection) = source.projection() {
+        numbered = numbered.try_pushdown_projection(projection)?.unwrap_or(numbered);
+    }
+    match numbered.downcast_ref::<ParquetSource>() {
+        Some(numbered) => Ok(numbered.clone()),
+        None => internal_err!("a Parquet source became another"),
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! A filter that goes in is used to skip row groups and pages by their
 //! statistics and, with `pushdown_filters`, replaces the filter above the
-//! scan. Two kinds stay out. Filters over nested columns: the reader leaves
+//! scan. Three kinds stay out. Filters over nested columns: the reader leaves
 //! out, silently, what it cannot build for one file's version of a nested
 //! column, and then nobody filters. Filters that a NaN may pass: statistics
 //! do not cover NaN, so a row group of which they say "at most 4" may hold a
-//! row for which `x > 5`, NaN being the greatest value.
+//! row for which `x > 5`, NaN being the greatest value. Nor filters over metadata
+//! columns, which no file has.
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use datafusion::physical_expr::expressions::{
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
+use crate::columns::MetadataColumn;
+
 /// Whether the conjunct may be given to the reader. `schema` is the table's.
 pub(super) fn is_safe(filter: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
     let mut has_float = false;
@@ -25,7 +28,7 @@ pub(super) fn is_safe(filter: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> boo
         let Some(field) = schema.fields().get(column.index()) else {
             return false;
         };
-        if field.data_type().is_nested() {
+        if field.data_type().is_nested() || MetadataColumn::of_field(field).is_some() {
             return false;
         }
         has_float |= is_float(field.data_type());

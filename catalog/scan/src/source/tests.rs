@@ -294,6 +294,207 @@ async fn legacy_timestamps_are_read_with_the_tables_unit_and_zone() {
     );
 }
 
+/// One byte range for each two row groups of a file.
+fn row_group_ranges(path: &std::path::Path) -> Vec<std::ops::Range<u64>> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    let starts: Vec<_> = reader
+        .metadata()
+        .row_groups()
+        .iter()
+        .step_by(2)
+        .map(|group| u64::try_from(group.column(0).byte_range().0).unwrap())
+        .collect();
+    let ends = starts.iter().skip(1).copied().chain([u64::MAX]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
+}
+
+fn row_type(fields: Vec<Field>) -> DataType {
+    DataType::Struct(fields.into())
+}
+
+fn with_default(field: Field, json: &str) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.insert(crate::default::INITIAL_DEFAULT_KEY.to_owned(), json.to_owned());
+    field.with_metadata(metadata)
+}
+
+#[tokio::test]
+async fn a_struct_that_kept_none_of_its_fields_keeps_its_own_nulls() {
+    let old = Arc::new(field(2, "old", DataType::Int32));
+    let values = Int32Array::from(vec![Some(1), None, None]);
+    let nulls = arrow::buffer::NullBuffer::from(vec![true, false, true]);
+    let stored = StructArray::new(vec![Arc::clone(&old)].into(), vec![Arc::new(values)], Some(nulls));
+    let new = row_type(vec![field(3, "new", DataType::Utf8View), with_default(field(4, "d", DataType::Int32), "8")]);
+    let table = || {
+        Table::new(vec![field(1, "s", new.clone()), field(9, "id", DataType::Int32)]).file(vec![
+            (field(1, "s", row_type(vec![old.as_ref().clone()])), Arc::new(stored.clone()) as ArrayRef),
+            (field(9, "id", DataType::Int32), ints(0..3)),
+        ])
+    };
+    assert_eq!(table().sql("select id, s is null from t").await.unwrap(), "0|false\n1|true\n2|false");
+    assert_eq!(table().sql("select id, s['d'], s['new'] from t").await.unwrap(), "0|8|\n1||\n2|8|");
+    assert_eq!(table().sql("select id from t where s['d'] = 8").await.unwrap(), "0\n2");
+    assert_eq!(table().sql("select id from t where s['new'] is null").await.unwrap(), "0\n1\n2");
+}
+
+#[tokio::test]
+async fn a_field_read_alone_of_a_struct_that_evolved_is_the_same_as_within_it() {
+    let inner = |name: &str, id: i32, t: DataType| row_type(vec![field(id, name, t), field(7, "z", DataType::Int32)]);
+    let stored = row_type(vec![field(2, "a", DataType::Int32), field(3, "n", inner("x", 4, DataType::Int32))]);
+    let DataType::Struct(fields) = &stored else { unreachable!() };
+    let DataType::Struct(nested) = fields[1].data_type() else { unreachable!() };
+    let nested = StructArray::new(nested.clone(), vec![ints([5, 6]), ints([7, 8])], None);
+    let values = StructArray::new(fields.clone(), vec![ints([1, 2]), Arc::new(nested)], None);
+    // `a` and `x` were renamed and widened, another `a` was added, `z` moved to the front.
+    let wanted = row_type(vec![
+        field(8, "a", DataType::Utf8View),
+        field(3, "n", row_type(vec![field(7, "z", DataType::Int32), field(4, "y", DataType::Int64)])),
+        field(2, "b", DataType::Int64),
+    ]);
+    let table = || {
+        Table::new(vec![field(1, "s", wanted.clone())])
+            .file(vec![(field(1, "s", stored.clone()), Arc::new(values.clone()) as ArrayRef)])
+    };
+    assert_eq!(
+        table().sql("select * from t").await.unwrap(),
+        "{a: , n: {z: 7, y: 5}, b: 1}\n{a: , n: {z: 8, y: 6}, b: 2}"
+    );
+    assert_eq!(table().sql("select s['n']['y'], s['b'], s['a'] from t").await.unwrap(), "5|1|\n6|2|");
+    assert_eq!(table().sql("select s['n'], s['b'] from t").await.unwrap(), "{z: 7, y: 5}|1\n{z: 8, y: 6}|2");
+    assert_eq!(table().sql("select s['b'] from t where s['n']['y'] > 5").await.unwrap(), "2");
+    assert_eq!(table().sql("select arrow_typeof(s['n']['y']) from t limit 1").await.unwrap(), "Int64");
+}
+
+#[tokio::test]
+async fn defaults_are_what_older_rows_have() {
+    let table = || {
+        Table::new(vec![
+            field(1, "id", DataType::Int32),
+            with_default(required(2, "n", DataType::Int64), "42"),
+            with_default(field(3, "s", DataType::Utf8View), "\"new\""),
+        ])
+        .file(vec![(field(1, "id", DataType::Int32), ints([1, 2]))])
+        .file(vec![
+            (field(1, "id", DataType::Int32), ints([3])),
+            (field(2, "n", DataType::Int64), Arc::new(Int64Array::from(vec![7])) as ArrayRef),
+            (field(3, "s", DataType::Utf8), Arc::new(StringArray::from(vec![None::<&str>])) as ArrayRef),
+        ])
+    };
+    assert_eq!(table().sql("select * from t").await.unwrap(), "1|42|new\n2|42|new\n3|7|");
+    assert_eq!(table().sql("select id from t where n = 42 and s = 'new'").await.unwrap(), "1\n2");
+    assert_eq!(table().sql("select id from t where s is null").await.unwrap(), "3");
+    assert_eq!(table().sql("select n, count(*) from t group by n").await.unwrap(), "42|2\n7|1");
+    let mut given = table();
+    given.task(0).constants = vec![(3, text("part"))];
+    assert_eq!(given.sql("select id from t where s = 'part'").await.unwrap(), "1\n2", "a partition has its own value");
+    let unreadable = Table::new(vec![with_default(field(2, "n", DataType::Int64), "\"x\"")])
+        .file(vec![(field(1, "id", DataType::Int32), ints([1]))]);
+    let error = unreadable.sql("select * from t").await.unwrap_err().to_string();
+    assert!(error.contains("default value of column \"n\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_date_became_a_timestamp_and_one_out_of_range_is_an_error() {
+    use arrow::array::Date32Array;
+    use arrow::datatypes::TimeUnit::{Microsecond, Nanosecond};
+    let table = |unit, days: Vec<i32>| {
+        Table::new(vec![field(1, "t", DataType::Timestamp(unit, None))]).file_with(
+            vec![(field(1, "t", DataType::Date32), Arc::new(Date32Array::from(days)) as ArrayRef)],
+            small_row_groups(),
+        )
+    };
+    let days = || (0..30).collect();
+    assert_eq!(
+        table(Microsecond, days()).sql("select t from t where t = '1970-01-26 00:00:00'").await.unwrap(),
+        "1970-01-26T00:00:00"
+    );
+    assert_eq!(table(Microsecond, days()).sql("select t from t where t > '1970-01-29 12:00:00'").await.unwrap(), "1970-01-30T00:00:00");
+    assert_eq!(table(Nanosecond, days()).sql("select count(*) from t where t < '1970-01-02 00:00:01'").await.unwrap(), "2");
+    assert!(table(Nanosecond, vec![200_000]).sql("select t from t").await.is_err());
+}
+
+#[tokio::test]
+async fn columns_that_differ_only_by_case_are_two() {
+    let table = || {
+        Table::new(vec![field(1, "a", DataType::Int32), field(2, "A", DataType::Int32)])
+            .file(vec![
+                (field(2, "a", DataType::Int32), ints([20, 21])),
+                (field(1, "b", DataType::Int32), ints([10, 11])),
+            ])
+    };
+    assert_eq!(table().sql("select a, \"A\" from t").await.unwrap(), "10|20\n11|21");
+    assert_eq!(table().sql("select a from t where \"A\" = 21").await.unwrap(), "11");
+}
+
+/// Every metadata column, after the table's own.
+fn with_metadata(mut fields: Vec<Field>) -> Vec<Field> {
+    let partition = vec![Field::new("day", DataType::Utf8View, true)].into();
+    fields.extend(crate::MetadataColumn::ALL.into_iter().map(|column| column.field(&partition)));
+    fields
+}
+
+#[tokio::test]
+async fn metadata_columns_are_right_under_splits_filters_and_pruning() {
+    let table = || {
+        let mut table = Table::new(with_metadata(vec![field(1, "id", DataType::Int32)]))
+            .file_with(vec![(field(1, "id", DataType::Int32), ints(100..140))], small_row_groups());
+        table.task(0).first_row_id = Some(1_000);
+        table.task(0).spec_id = 3;
+        table.task(0).data_sequence_number = 5;
+        let ranges = row_group_ranges(&table.path(0));
+        let whole = table.groups.remove(0).remove(0);
+        for range in ranges {
+            let task = FileTask { range: Some(range), ..whole.task.clone() };
+            table.groups.push(vec![crate::PlannedFile { task, statistics: None }]);
+        }
+        table
+    };
+    let all = table().sql("select id, _pos, _row_id, _spec_id, _last_updated_sequence_number from t").await.unwrap();
+    let mut expected: Vec<_> = (0..40).map(|i| format!("{}|{i}|{}|3|5", 100 + i, 1_000 + i)).collect();
+    expected.sort();
+    assert_eq!(all, expected.join("\n"));
+    assert_eq!(table().sql("select _pos, _row_id from t where id = 137").await.unwrap(), "37|1037");
+    assert_eq!(table().sql("select id from t where _pos in (3, 21)").await.unwrap(), "103\n121");
+    assert_eq!(table().sql("select id from t where _row_id >= 1038 and id <> 139").await.unwrap(), "138");
+    assert_eq!(table().sql("select max(_pos + 1) from t where id < 112").await.unwrap(), "12");
+    assert_eq!(table().sql("select id, _pos from t order by _pos desc limit 1").await.unwrap(), "139|39");
+    assert_eq!(table().sql("select id from t order by id desc limit 1").await.unwrap(), "139");
+    assert_eq!(table().sql("select count(distinct _file) from t").await.unwrap(), "1");
+    assert_eq!(table().sql("select count(*) from t where _file like '%0.parquet'").await.unwrap(), "40");
+}
+
+#[tokio::test]
+async fn stored_lineage_wins_and_files_without_row_ids_have_none() {
+    let table = || {
+        let lineage = |column: crate::MetadataColumn| column.field(&Vec::<Field>::new().into());
+        let stored = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
+        let mut table = Table::new(with_metadata(vec![field(1, "id", DataType::Int32)]));
+        for first_row_id in [Some(10), None] {
+            table = table.file(vec![
+                (field(1, "id", DataType::Int32), ints([1, 2])),
+                (lineage(crate::MetadataColumn::RowId), stored(vec![Some(3), None])),
+                (lineage(crate::MetadataColumn::LastUpdatedSequenceNumber), stored(vec![None, Some(2)])),
+            ]);
+            let last = table.groups.len() - 1;
+            table.task(last).first_row_id = first_row_id;
+            table.task(last).data_sequence_number = 7;
+        }
+        table
+    };
+    assert_eq!(
+        table().sql("select id, _row_id, _last_updated_sequence_number from t").await.unwrap(),
+        "1|3|7\n1||\n2|11|2\n2||"
+    );
+}
+
+#[tokio::test]
+async fn a_tables_own_column_of_such_a_name_is_its_own() {
+    let table = Table::new(vec![field(1, "_pos", DataType::Int32), field(2, "_file", DataType::Int32)])
+        .file(vec![(field(1, "_pos", DataType::Int32), ints([7, 8]))]);
+    assert_eq!(table.sql("select _pos, _file from t where _pos > 7").await.unwrap(), "8|");
+}
+
 #[tokio::test]
 async fn rows_with_nan_are_not_pruned() {
     let values: Vec<f64> = (0..10).map(f64::from).chain([f64::NAN]).chain((0..9).map(f64::from)).collect();
