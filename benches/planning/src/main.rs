@@ -135,7 +135,7 @@ async fn open(folder: &std::path::Path, store: &Store) -> Result<Lakehouse, Erro
         kind: CatalogKind::Sql,
         uri: format!("sqlite://{}/catalog.db", folder.display()),
         warehouse: format!("s3://{}/warehouse", store::BUCKET),
-        name: None,
+        ..CatalogConfig::default()
     };
     let mut config = Config { catalogs: BTreeMap::from([("lake".to_owned(), catalog)]), ..Config::default() };
     // Warm means that nothing has to be asked again.
