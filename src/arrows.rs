@@ -18,7 +18,16 @@ const CRATES: &[(&str, &[&str])] = &[
 
 /// Library, and the folders or files in which it may be named.
 const HOMES: &[(&str, &[&str])] = &[
-    ("axum", &["scheduler/src/web", "scheduler/src/server.rs", "executor/src/http.rs"]),
+    (
+        "axum",
+        &[
+            "scheduler/src/web",
+            "scheduler/src/server.rs",
+            "executor/src/http.rs",
+            // A server for the client to be tested against.
+            "catalog/src/backend/rest/tests.rs",
+        ],
+    ),
     ("ballista_core", &["scheduler/src/engine/staged", "executor/src/staged"]),
     ("ballista_scheduler", &["scheduler/src/engine/staged"]),
     ("ballista_executor", &["executor/src/staged"]),

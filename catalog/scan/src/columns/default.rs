@@ -57,7 +57,9 @@ fn value(json: &Value, data_type: &DataType, key: &str) -> Option<ScalarValue> {
         T::Timestamp(unit, zone) => {
             let nanos_or_micros = instant(text()?, zone.is_some(), *unit)?;
             match unit {
-                TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(nanos_or_micros), zone.clone()),
+                TimeUnit::Microsecond => {
+                    ScalarValue::TimestampMicrosecond(Some(nanos_or_micros), zone.clone())
+                }
                 TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(nanos_or_micros), zone.clone()),
                 _ => return None,
             }
@@ -120,7 +122,8 @@ fn days(text: &str) -> Option<i32> {
 }
 
 fn micros_of_day(text: &str) -> Option<i64> {
-    let time = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M"));
+    let time =
+        NaiveTime::parse_from_str(text, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M"));
     let time = time.ok()?;
     (time.nanosecond() % 1_000 == 0).then_some(
         i64::from(time.num_seconds_from_midnight()) * 1_000_000 + i64::from(time.nanosecond() / 1_000),

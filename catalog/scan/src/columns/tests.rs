@@ -190,14 +190,18 @@ fn maps_and_structs_may_evolve_inside_and_required_fields_must_be_there() {
     let error = check(vec![with_default("\"x\"")]).unwrap_err();
     assert!(matches!(&error, Error::DefaultValue { column, .. } if column == "m.value.y"), "{error}");
     let error = check(vec![required(5, "y", DataType::Int32)]).unwrap_err();
-    assert!(matches!(&error, Error::RequiredColumnMissing { column, .. } if column == "m.value.y"), "{error}");
+    assert!(
+        matches!(&error, Error::RequiredColumnMissing { column, .. } if column == "m.value.y"),
+        "{error}"
+    );
     let error = check(vec![field(4, "x", DataType::Utf8View)]).unwrap_err();
     assert!(matches!(&error, Error::ColumnType { column, .. } if column == "m.value.x"), "{error}");
 }
 
 #[test]
 fn old_files_of_version_1_are_read_by_place() {
-    let file = "message m { optional int32 x; optional binary y (UTF8); optional group s { optional int32 z; } }";
+    let file =
+        "message m { optional int32 x; optional binary y (UTF8); optional group s { optional int32 z; } }";
     let inner = DataType::Struct(vec![field(4, "z", DataType::Int32)].into());
     let table = vec![field(2, "b", DataType::Utf8View), field(1, "a", DataType::Int64), field(3, "s", inner)];
     let read = |version| resolve(&scan(table.clone(), None, version), &descriptor(file), "s3://b/f.parquet");
@@ -214,13 +218,26 @@ fn lists_and_maps_of_old_writers_are_found() {
     let list = |element: DataType| DataType::List(Arc::new(field(2, "element", element)));
     let good = [
         (list(DataType::Int64), "optional group c (LIST) = 1 { repeated int32 array = 2; }"),
-        (list(DataType::Int64), "optional group c (LIST) = 1 { repeated group bag { optional int32 array_element = 2; } }"),
-        (list(inner.clone()), "optional group c (LIST) = 1 { repeated group array = 2 { optional int32 old = 3; } }"),
-        (list(inner.clone()), "optional group c (LIST) = 1 { repeated group c_tuple = 2 { optional int32 old = 3; } }"),
-        (list(inner), "optional group c (LIST) = 1 { repeated group element = 2 { optional int32 old = 3; optional int32 gone = 9; } }"),
+        (
+            list(DataType::Int64),
+            "optional group c (LIST) = 1 { repeated group bag { optional int32 array_element = 2; } }",
+        ),
+        (
+            list(inner.clone()),
+            "optional group c (LIST) = 1 { repeated group array = 2 { optional int32 old = 3; } }",
+        ),
+        (
+            list(inner.clone()),
+            "optional group c (LIST) = 1 { repeated group c_tuple = 2 { optional int32 old = 3; } }",
+        ),
+        (
+            list(inner),
+            "optional group c (LIST) = 1 { repeated group element = 2 { optional int32 old = 3; optional int32 gone = 9; } }",
+        ),
     ];
     for (wanted, stored) in good {
-        let columns = columns(vec![field(1, "c", wanted)], None, &format!("message m {{ {stored} }}")).unwrap();
+        let columns =
+            columns(vec![field(1, "c", wanted)], None, &format!("message m {{ {stored} }}")).unwrap();
         assert!(columns.problems.is_empty(), "{stored}: {:?}", columns.problems);
         let DataType::List(element) = columns.schema.field(0).data_type() else { panic!("{stored}") };
         if let DataType::Struct(fields) = element.data_type() {
@@ -232,9 +249,14 @@ fn lists_and_maps_of_old_writers_are_found() {
 #[test]
 fn a_mapping_names_nested_fields_and_parts_of_lists_and_maps() {
     let inner = DataType::Struct(vec![field(5, "x", DataType::Int32)].into());
-    let entries = DataType::Struct(vec![required(3, "key", DataType::Utf8View), field(4, "value", inner)].into());
+    let entries =
+        DataType::Struct(vec![required(3, "key", DataType::Utf8View), field(4, "value", inner)].into());
     let map = DataType::Map(Arc::new(Field::new("key_value", entries, false)), false);
-    let list = DataType::List(Arc::new(field(7, "element", DataType::Struct(vec![field(8, "y", DataType::Int32)].into()))));
+    let list = DataType::List(Arc::new(field(
+        7,
+        "element",
+        DataType::Struct(vec![field(8, "y", DataType::Int32)].into()),
+    )));
     let mapping = r#"[
         {"field-id": 2, "names": ["m"], "fields": [
             {"field-id": 3, "names": ["key"]},

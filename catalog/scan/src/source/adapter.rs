@@ -22,7 +22,9 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::functions::core::getfield::GetFieldFunc;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::ScalarFunctionExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, CastExpr, Column, IsNotNullExpr, Literal, lit};
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CaseExpr, CastExpr, Column, IsNotNullExpr, Literal, lit,
+};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
@@ -240,5 +242,9 @@ fn find(
         stored = from[index].data_type();
         wanted = field;
     }
-    Some(Found::Stored { names, data_type: stored.clone(), field: Arc::new(wanted.as_ref().clone().with_nullable(true)) })
+    Some(Found::Stored {
+        names,
+        data_type: stored.clone(),
+        field: Arc::new(wanted.as_ref().clone().with_nullable(true)),
+    })
 }

@@ -102,7 +102,12 @@ impl Author {
                 let id = self.id();
                 // A key may be a struct; here it is one at times, of a field that can only be renamed or widened.
                 let kind = if self.dice.one_in(3) {
-                    Kind::Struct(vec![Column { id: self.id(), name: "k".to_owned(), kind: Kind::Int, default: None }])
+                    Kind::Struct(vec![Column {
+                        id: self.id(),
+                        name: "k".to_owned(),
+                        kind: Kind::Int,
+                        default: None,
+                    }])
                 } else {
                     Kind::Text
                 };
@@ -125,7 +130,11 @@ impl Author {
                     let default = self.default(&kind);
                     new.push(Column { id, name: column.name.clone(), kind, default });
                 }
-                2 => new.push(Column { name: format!("{}_{}", column.name, self.last_id), kind, ..column.clone() }),
+                2 => new.push(Column {
+                    name: format!("{}_{}", column.name, self.last_id),
+                    kind,
+                    ..column.clone()
+                }),
                 _ => new.push(Column { kind, ..column.clone() }),
             }
         }
@@ -163,7 +172,11 @@ impl Author {
                     Kind::Struct(fields) => Kind::Struct(
                         fields
                             .iter()
-                            .map(|field| Column { name: "renamed".to_owned(), kind: Kind::Long, ..field.clone() })
+                            .map(|field| Column {
+                                name: "renamed".to_owned(),
+                                kind: Kind::Long,
+                                ..field.clone()
+                            })
                             .collect(),
                     ),
                     other => other.clone(),
@@ -192,7 +205,9 @@ impl Author {
             Kind::Int | Kind::Long => Value::Whole(self.dice.below(1_000_000) as i64 - 500_000),
             Kind::Float | Kind::Double => Value::Number(self.dice.below(4_096) as f64 / 8.0),
             Kind::Text => Value::Text(format!("t{}", self.dice.below(100))),
-            Kind::Struct(fields) => Value::Struct(fields.iter().map(|field| self.value(&field.kind)).collect()),
+            Kind::Struct(fields) => {
+                Value::Struct(fields.iter().map(|field| self.value(&field.kind)).collect())
+            }
             Kind::List(element) => {
                 let length = self.dice.below(4);
                 Value::List((0..length).map(|_| self.value(&element.kind)).collect())
@@ -238,7 +253,9 @@ fn data_type(kind: &Kind, views: bool) -> DataType {
         Kind::Double => DataType::Float64,
         Kind::Text if views => DataType::Utf8View,
         Kind::Text => DataType::Utf8,
-        Kind::Struct(fields) => DataType::Struct(fields.iter().map(|field| arrow_field(field, views)).collect()),
+        Kind::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| arrow_field(field, views)).collect())
+        }
         Kind::List(element) => DataType::List(Arc::new(arrow_field(element, views))),
         Kind::Map(key, value) => {
             let key = arrow_field(key, views).with_nullable(false);
@@ -264,17 +281,22 @@ fn array(kind: &Kind, values: &[&Value]) -> ArrayRef {
     match (kind, data_type(kind, false)) {
         (Kind::Int, _) => Arc::new(Int32Array::from_iter(values.iter().map(|v| whole(v).map(|v| v as i32)))),
         (Kind::Long, _) => Arc::new(Int64Array::from_iter(values.iter().map(whole))),
-        (Kind::Float, _) => Arc::new(Float32Array::from_iter(values.iter().map(|v| number(v).map(|v| v as f32)))),
+        (Kind::Float, _) => {
+            Arc::new(Float32Array::from_iter(values.iter().map(|v| number(v).map(|v| v as f32))))
+        }
         (Kind::Double, _) => Arc::new(Float64Array::from_iter(values.iter().map(number))),
         (Kind::Text, _) => Arc::new(StringArray::from_iter(
             values.iter().map(|value| if let Value::Text(text) = value { Some(text.as_str()) } else { None }),
         )),
         (Kind::Struct(fields), DataType::Struct(arrow)) => {
             let child = |(index, field): (usize, &Column)| {
-                let values: Vec<&Value> = values
-                    .iter()
-                    .map(|value| if let Value::Struct(children) = value { &children[index] } else { &Value::Null })
-                    .collect();
+                let values: Vec<&Value> =
+                    values
+                        .iter()
+                        .map(|value| {
+                            if let Value::Struct(children) = value { &children[index] } else { &Value::Null }
+                        })
+                        .collect();
                 array(&field.kind, &values)
             };
             Arc::new(StructArray::new(arrow, fields.iter().enumerate().map(child).collect(), Some(nulls())))
@@ -298,7 +320,8 @@ fn array(kind: &Kind, values: &[&Value]) -> ArrayRef {
             let keys: Vec<&Value> = all.iter().map(|(key, _)| key).collect();
             let inner: Vec<&Value> = all.iter().map(|(_, value)| value).collect();
             let DataType::Struct(fields) = arrow.data_type().clone() else { unreachable!() };
-            let entries = StructArray::new(fields, vec![array(&key.kind, &keys), array(&value.kind, &inner)], None);
+            let entries =
+                StructArray::new(fields, vec![array(&key.kind, &keys), array(&value.kind, &inner)], None);
             Arc::new(MapArray::new(arrow, offsets, entries, Some(nulls()), sorted))
         }
         _ => unreachable!(),
@@ -358,7 +381,8 @@ async fn any_evolution_of_any_nested_schema_reads_by_id() {
         let fields = wanted.iter().chain([&key]).map(|column| arrow_field(column, true)).collect();
         let ctx = Table::new(fields).file(file).context(&[]);
         let batches = ctx.sql("select * from t order by row").await.unwrap().collect().await;
-        let batches = batches.unwrap_or_else(|error| panic!("seed {seed}: {error}\n{written:#?}\n{wanted:#?}"));
+        let batches =
+            batches.unwrap_or_else(|error| panic!("seed {seed}: {error}\n{written:#?}\n{wanted:#?}"));
 
         let mut read = 0;
         for batch in &batches {

@@ -17,11 +17,11 @@ use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
+use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::expressions::DynamicFilterTracking;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::pruning::FilePruner;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_plan::metrics::Count;
 use datafusion::scalar::ScalarValue;
 use datafusion_datasource::PartitionedFile;

@@ -325,7 +325,10 @@ async fn a_struct_that_kept_none_of_its_fields_keeps_its_own_nulls() {
     let values = Int32Array::from(vec![Some(1), None, None]);
     let nulls = arrow::buffer::NullBuffer::from(vec![true, false, true]);
     let stored = StructArray::new(vec![Arc::clone(&old)].into(), vec![Arc::new(values)], Some(nulls));
-    let new = row_type(vec![field(3, "new", DataType::Utf8View), with_default(field(4, "d", DataType::Int32), "8")]);
+    let new = row_type(vec![
+        field(3, "new", DataType::Utf8View),
+        with_default(field(4, "d", DataType::Int32), "8"),
+    ]);
     let table = || {
         Table::new(vec![field(1, "s", new.clone()), field(9, "id", DataType::Int32)]).file(vec![
             (field(1, "s", row_type(vec![old.as_ref().clone()])), Arc::new(stored.clone()) as ArrayRef),
@@ -340,8 +343,10 @@ async fn a_struct_that_kept_none_of_its_fields_keeps_its_own_nulls() {
 
 #[tokio::test]
 async fn a_field_read_alone_of_a_struct_that_evolved_is_the_same_as_within_it() {
-    let inner = |name: &str, id: i32, t: DataType| row_type(vec![field(id, name, t), field(7, "z", DataType::Int32)]);
-    let stored = row_type(vec![field(2, "a", DataType::Int32), field(3, "n", inner("x", 4, DataType::Int32))]);
+    let inner =
+        |name: &str, id: i32, t: DataType| row_type(vec![field(id, name, t), field(7, "z", DataType::Int32)]);
+    let stored =
+        row_type(vec![field(2, "a", DataType::Int32), field(3, "n", inner("x", 4, DataType::Int32))]);
     let DataType::Struct(fields) = &stored else { unreachable!() };
     let DataType::Struct(nested) = fields[1].data_type() else { unreachable!() };
     let nested = StructArray::new(nested.clone(), vec![ints([5, 6]), ints([7, 8])], None);
@@ -387,7 +392,11 @@ async fn defaults_are_what_older_rows_have() {
     assert_eq!(table().sql("select n, count(*) from t group by n").await.unwrap(), "42|2\n7|1");
     let mut given = table();
     given.task(0).constants = vec![(3, text("part"))];
-    assert_eq!(given.sql("select id from t where s = 'part'").await.unwrap(), "1\n2", "a partition has its own value");
+    assert_eq!(
+        given.sql("select id from t where s = 'part'").await.unwrap(),
+        "1\n2",
+        "a partition has its own value"
+    );
     let unreadable = Table::new(vec![with_default(field(2, "n", DataType::Int64), "\"x\"")])
         .file(vec![(field(1, "id", DataType::Int32), ints([1]))]);
     let error = unreadable.sql("select * from t").await.unwrap_err().to_string();
@@ -409,19 +418,27 @@ async fn a_date_became_a_timestamp_and_one_out_of_range_is_an_error() {
         table(Microsecond, days()).sql("select t from t where t = '1970-01-26 00:00:00'").await.unwrap(),
         "1970-01-26T00:00:00"
     );
-    assert_eq!(table(Microsecond, days()).sql("select t from t where t > '1970-01-29 12:00:00'").await.unwrap(), "1970-01-30T00:00:00");
-    assert_eq!(table(Nanosecond, days()).sql("select count(*) from t where t < '1970-01-02 00:00:01'").await.unwrap(), "2");
+    assert_eq!(
+        table(Microsecond, days()).sql("select t from t where t > '1970-01-29 12:00:00'").await.unwrap(),
+        "1970-01-30T00:00:00"
+    );
+    assert_eq!(
+        table(Nanosecond, days())
+            .sql("select count(*) from t where t < '1970-01-02 00:00:01'")
+            .await
+            .unwrap(),
+        "2"
+    );
     assert!(table(Nanosecond, vec![200_000]).sql("select t from t").await.is_err());
 }
 
 #[tokio::test]
 async fn columns_that_differ_only_by_case_are_two() {
     let table = || {
-        Table::new(vec![field(1, "a", DataType::Int32), field(2, "A", DataType::Int32)])
-            .file(vec![
-                (field(2, "a", DataType::Int32), ints([20, 21])),
-                (field(1, "b", DataType::Int32), ints([10, 11])),
-            ])
+        Table::new(vec![field(1, "a", DataType::Int32), field(2, "A", DataType::Int32)]).file(vec![
+            (field(2, "a", DataType::Int32), ints([20, 21])),
+            (field(1, "b", DataType::Int32), ints([10, 11])),
+        ])
     };
     assert_eq!(table().sql("select a, \"A\" from t").await.unwrap(), "10|20\n11|21");
     assert_eq!(table().sql("select a from t where \"A\" = 21").await.unwrap(), "11");
@@ -450,7 +467,10 @@ async fn metadata_columns_are_right_under_splits_filters_and_pruning() {
         }
         table
     };
-    let all = table().sql("select id, _pos, _row_id, _spec_id, _last_updated_sequence_number from t").await.unwrap();
+    let all = table()
+        .sql("select id, _pos, _row_id, _spec_id, _last_updated_sequence_number from t")
+        .await
+        .unwrap();
     let mut expected: Vec<_> = (0..40).map(|i| format!("{}|{i}|{}|3|5", 100 + i, 1_000 + i)).collect();
     expected.sort();
     assert_eq!(all, expected.join("\n"));
