@@ -126,7 +126,10 @@ fn parquet_source(scan: &TableScan, options: &TableParquetOptions) -> ParquetSou
     ParquetSource::new(Arc::clone(&scan.schema)).with_table_parquet_options(options.clone())
 }
 
-fn partitioned_file(task: FileTask, statistics: Option<Arc<Statistics>>) -> Result<PartitionedFile> {
+pub(crate) fn partitioned_file(
+    task: FileTask,
+    statistics: Option<Arc<Statistics>>,
+) -> Result<PartitionedFile> {
     let meta = ObjectMeta {
         location: path_of(&task.uri)?,
         // Data files do not change, so any constant keeps cached footers valid.

@@ -25,6 +25,8 @@ mod source;
 
 mod columns;
 
+mod deletes;
+
 mod codec;
 pub mod write;
 
@@ -35,6 +37,7 @@ mod testing;
 
 pub use codec::Codec;
 pub use columns::{MetadataColumn, default};
+pub use deletes::{DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{ScanView, scan_exec, scan_of, with_groups, with_query_id};
 pub use observer::ScanObserver;

@@ -37,3 +37,13 @@ pub(crate) static FILE_SIZE_MISMATCHES: LazyLock<IntCounter> = LazyLock::new(|| 
     )
     .expect(REGISTERED_ONCE)
 });
+
+pub(crate) static DELETE_CACHE_HITS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("scan_delete_cache_hits_total", "Deletes found in memory.", &["kind"])
+        .expect(REGISTERED_ONCE)
+});
+
+pub(crate) static DELETE_CACHE_MISSES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("scan_delete_cache_misses_total", "Deletes read from storage.", &["kind"])
+        .expect(REGISTERED_ONCE)
+});

@@ -8,6 +8,8 @@ use datafusion::common::Statistics;
 use datafusion::scalar::ScalarValue;
 use uuid::Uuid;
 
+use crate::deletes::Deletes;
+
 /// Key of the Iceberg field id in the metadata of an Arrow field.
 pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
 
@@ -36,6 +38,8 @@ pub struct FileTask {
     pub data_sequence_number: i64,
     /// Row id of the file's first row; `None` for a file without row ids.
     pub first_row_id: Option<i64>,
+    /// What is deleted of it.
+    pub deletes: Deletes,
 }
 
 /// A file task with what planning knows about its columns.

@@ -266,6 +266,11 @@ impl Metadata {
             .max_by_key(|schema| schema.schema_id())
     }
 
+    /// The id of the newest schema that still has this field.
+    pub(crate) fn schema_id_with_field(&self, field_id: i32) -> Option<i32> {
+        self.schema_with_field(field_id).map(|schema| schema.schema_id())
+    }
+
     /// The name of a column; dots lead into structs.
     pub(crate) fn column_name(&self, field_id: i32) -> Option<String> {
         self.schema_with_field(field_id)?.name_by_field_id(field_id).map(str::to_owned)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! manifest list ── prune by partition summaries ──> manifests ── prune by bounds and partitions ──> files
+//!                                              └──> delete manifests ── assigned to files by `assign` ──┘
 //! ```
 //!
 //! Manifest lists and manifests come decoded from the metadata cache, so what
@@ -9,6 +10,7 @@
 //! and one for all files. The one rule: a table with anything in it that would
 //! make a row read or left out wrongly is refused here, before any file is read.
 
+mod assign;
 mod block;
 mod containers;
 mod deletes;
@@ -26,7 +28,7 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tarn_scan::{FileTask, PlannedFile};
+use tarn_scan::{Deletes, FileTask, PlannedFile};
 
 pub(crate) use block::{FileBlock, ManifestBlock};
 pub(crate) use deletes::DeleteBlock;
@@ -69,11 +71,11 @@ pub struct FilePlan {
 }
 
 impl FilePlan {
-    /// As many of the files as hold so many rows. The totals stay as they are.
+    /// As many of the files as certainly hold so many rows. The totals stay as they are.
     pub(crate) fn first_rows(&self, rows: u64) -> Self {
         let mut held = 0_u64;
         let enough = self.files.iter().position(|file| {
-            held = held.saturating_add(file.task.record_count);
+            held = held.saturating_add(assign::rows_left_min(&file.task));
             held >= rows
         });
         let mut first = self.clone();
@@ -124,13 +126,27 @@ pub(crate) async fn plan_files(source: Source<'_>, filters: &[Expr]) -> Result<F
         return Err(refuse("encryption"));
     }
     let list = files.list(table, metadata, snapshot).await?;
-    let live: Vec<bool> = list.files.iter().map(|manifest| manifest.live_files != Some(0)).collect();
-    check_manifests(&list, &live).map_err(refuse)?;
+    let is_live = |deletes: bool| -> Vec<bool> {
+        list.files.iter().map(|line| line.deletes == deletes && line.live_files != Some(0)).collect()
+    };
+    let (live, live_deletes) = (is_live(false), is_live(true));
+    if list.files.iter().any(|manifest| manifest.encrypted) {
+        return Err(refuse("encryption"));
+    }
 
     let predicate = prune::predicate(filters, schema);
     let kept = prune::keep(predicate.as_ref(), schema, &[&list.containers]);
     let chosen: Vec<usize> = (0..list.files.len()).filter(|index| live[*index] && kept[*index]).collect();
-    let blocks = load_blocks(&source, &list, &chosen).await?;
+    // Deletes of a partition that the filters leave out are about files that they leave out, too.
+    let chosen_deletes: Vec<usize> =
+        (0..list.files.len()).filter(|index| live_deletes[*index] && kept[*index]).collect();
+    let (blocks, deletes) = futures::try_join!(
+        load_blocks(&source, &list, &chosen),
+        load_deletes(&source, &list, &chosen_deletes)
+    )?;
+    if let Some(feature) = deletes.iter().find_map(|block| block.unsupported) {
+        return Err(refuse(feature));
+    }
     if let Some(feature) = blocks.iter().find_map(|block| block.unsupported) {
         return Err(refuse(feature));
     }
@@ -138,6 +154,7 @@ pub(crate) async fn plan_files(source: Source<'_>, filters: &[Expr]) -> Result<F
     let containers: Vec<_> = blocks.iter().map(|block| &block.containers).collect();
     let kept = prune::keep(predicate.as_ref(), schema, &containers);
     let mut plan = collect(schema, &blocks, &kept);
+    assign::assign(&mut plan, &source, &deletes, &blocks, &kept)?;
     statistics::forget_bounds_of_casts(&mut plan.statistics, schema, filters);
     plan.manifests_total = live.iter().filter(|live| **live).count();
     plan.manifests_pruned = plan.manifests_total - chosen.len();
@@ -156,19 +173,6 @@ fn kept_in(chosen: &[usize], index: usize) -> bool {
     chosen.binary_search(&index).is_ok()
 }
 
-/// Why the snapshot cannot be read, if it cannot.
-fn check_manifests(list: &ManifestBlock, live: &[bool]) -> Result<(), &'static str> {
-    for (manifest, live) in list.files.iter().zip(live) {
-        if manifest.deletes && *live {
-            return Err("a delete file (rows deleted by position, by value or by deletion vector)");
-        }
-        if manifest.encrypted {
-            return Err("encryption");
-        }
-    }
-    Ok(())
-}
-
 async fn load_blocks(
     source: &Source<'_>,
     list: &Arc<ManifestBlock>,
@@ -176,6 +180,16 @@ async fn load_blocks(
 ) -> Result<Vec<Arc<FileBlock>>> {
     let loads: Vec<_> =
         chosen.iter().map(|index| source.files.manifest(source.table, list, *index)).collect();
+    stream::iter(loads).buffered(MANIFESTS_CONCURRENT_MAX).try_collect().await
+}
+
+async fn load_deletes(
+    source: &Source<'_>,
+    list: &Arc<ManifestBlock>,
+    chosen: &[usize],
+) -> Result<Vec<Arc<DeleteBlock>>> {
+    let loads: Vec<_> =
+        chosen.iter().map(|index| source.files.delete_manifest(source.table, list, *index)).collect();
     stream::iter(loads).buffered(MANIFESTS_CONCURRENT_MAX).try_collect().await
 }
 
@@ -224,5 +238,6 @@ fn file_task(block: &FileBlock, index: usize) -> FileTask {
         constants: block.constants.iter().filter_map(constant).collect(),
         data_sequence_number: file.sequence_number,
         first_row_id: file.first_row_id,
+        deletes: Deletes::default(),
     }
 }

@@ -36,6 +36,11 @@ pub(super) struct Scan {
     pub(super) preserve_order: bool,
     #[prost(uint32, tag = "10")]
     pub(super) format_version: u32,
+    /// Delete files and lists of equality deletes, each once; file tasks refer to them by index.
+    #[prost(message, repeated, tag = "11")]
+    pub(super) delete_files: Vec<super::deletes::DeleteFile>,
+    #[prost(message, repeated, tag = "12")]
+    pub(super) equality_lists: Vec<super::deletes::EqualityList>,
 }
 
 /// The file tasks of one partition.
@@ -64,6 +69,8 @@ pub(super) struct File {
     range: Option<Range>,
     #[prost(int64, optional, tag = "8")]
     first_row_id: Option<i64>,
+    #[prost(message, optional, tag = "9")]
+    deletes: Option<super::deletes::References>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -95,7 +102,7 @@ impl Scan {
 }
 
 impl File {
-    pub(super) fn new(task: &FileTask) -> Result<Self> {
+    pub(super) fn new(task: &FileTask, deletes: &mut super::deletes::Writer) -> Result<Self> {
         let constant = |(field_id, value): &(i32, ScalarValue)| {
             let value: protobuf::ScalarValue = value.try_into().map_err(external)?;
             Ok(Constant { field_id: *field_id, value: Some(value) })
@@ -109,10 +116,11 @@ impl File {
             constants: task.constants.iter().map(constant).collect::<Result<_>>()?,
             range: task.range.as_ref().map(|range| Range { start: range.start, end: range.end }),
             first_row_id: task.first_row_id,
+            deletes: deletes.references(&task.deletes)?,
         })
     }
 
-    pub(super) fn into_task(self) -> Result<FileTask> {
+    pub(super) fn into_task(self, deletes: &super::deletes::Reader) -> Result<FileTask> {
         let constant = |constant: Constant| {
             let missing = || Error::Codec(format!("constant of field {} has no value", constant.field_id));
             let value = constant.value.as_ref().ok_or_else(missing)?;
@@ -127,10 +135,11 @@ impl File {
             constants: self.constants.into_iter().map(constant).collect::<Result<_>>()?,
             data_sequence_number: self.data_sequence_number,
             first_row_id: self.first_row_id,
+            deletes: deletes.resolve(self.deletes)?,
         })
     }
 }
 
-fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+pub(super) fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

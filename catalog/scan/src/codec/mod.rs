@@ -11,6 +11,7 @@
 //! engine's own. The one rule: whatever does not fit is an error, since a
 //! scan that lost its file tasks would still run and answer wrongly.
 
+mod deletes;
 mod message;
 
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use crate::task::{FileTask, TableScan};
 
 const MAGIC: &[u8; 4] = b"TARN";
 /// Scheduler and executors of one cluster run one version; another is refused, not guessed at.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TAG_SCAN: u8 = 1;
 const TAG_WRITE: u8 = 2;
 
@@ -70,16 +71,19 @@ impl Codec {
         let mut parquet = config.clone();
         parquet.file_source = Arc::clone(source.inner());
         let parquet: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(parquet);
-        let file = |file: &PartitionedFile| match file.extensions.get::<FileTask>() {
-            Some(task) => message::File::new(task),
+        let mut deletes = deletes::Writer::default();
+        let mut file = |file: &PartitionedFile| match file.extensions.get::<FileTask>() {
+            Some(task) => message::File::new(task, &mut deletes),
             None => Err(Error::MissingFileTask {
                 table: scan.table.clone(),
                 path: file.object_meta.location.to_string(),
             }
             .into()),
         };
-        let group =
-            |group: &FileGroup| Ok(message::Group { files: group.iter().map(file).collect::<Result<_>>()? });
+        let group = |group: &FileGroup| {
+            Ok(message::Group { files: group.iter().map(&mut file).collect::<Result<_>>()? })
+        };
+        let groups = config.file_groups.iter().map(group).collect::<Result<_>>()?;
         let message = message::Scan {
             parquet: converter.execution_plan_to_proto(&parquet, self)?.encode_to_vec(),
             table: scan.table.clone(),
@@ -87,7 +91,9 @@ impl Codec {
             snapshot_id: scan.snapshot_id,
             name_mapping: scan.name_mapping.clone(),
             query_id: source.query_id().map(str::to_owned),
-            groups: config.file_groups.iter().map(group).collect::<Result<_>>()?,
+            groups,
+            delete_files: deletes.files,
+            equality_lists: deletes.lists,
             sort_hint: match source.sort_hint() {
                 Some(hint) => serialize_physical_sort_exprs(hint.to_vec(), self, converter)?,
                 None => Vec::new(),
@@ -131,7 +137,8 @@ impl Codec {
         let schema = source.table_schema().table_schema();
         let hint = parse_physical_sort_exprs(&message.sort_hint, &decode_ctx, schema, converter)?;
         let mut config = config.clone();
-        config.file_groups = reattach(&config.file_groups, message.groups)?;
+        let deletes = deletes::Reader::new(message.delete_files, message.equality_lists)?;
+        config.file_groups = reattach(&config.file_groups, message.groups, &deletes)?;
         config.file_source = with_sort_hint(source, LexOrdering::new(hint))?;
         config.preserve_order = message.preserve_order;
         Ok(DataSourceExec::from_data_source(config))
@@ -139,7 +146,11 @@ impl Codec {
 }
 
 /// Puts the file tasks back onto their files.
-fn reattach(groups: &[FileGroup], tasks: Vec<message::Group>) -> Result<Vec<FileGroup>> {
+fn reattach(
+    groups: &[FileGroup],
+    tasks: Vec<message::Group>,
+    deletes: &deletes::Reader,
+) -> Result<Vec<FileGroup>> {
     if groups.len() != tasks.len() {
         let (files, tasks) = (groups.len(), tasks.len());
         return Err(Error::Codec(format!("{files} file groups but {tasks} groups of file tasks")).into());
@@ -150,7 +161,7 @@ fn reattach(groups: &[FileGroup], tasks: Vec<message::Group>) -> Result<Vec<File
             return Err(Error::Codec(format!("{files} files but {tasks} file tasks")).into());
         }
         let files = group.iter().zip(tasks.files).map(|(file, task)| {
-            let task = task.into_task()?;
+            let task = task.into_task(deletes)?;
             let path = crate::storage::path_of(&task.uri)?;
             if path != file.object_meta.location {
                 let location = &file.object_meta.location;

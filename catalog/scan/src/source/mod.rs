@@ -36,6 +36,7 @@ use datafusion_datasource::morsel::Morselizer;
 use object_store::ObjectStore;
 
 use crate::columns::{MetadataColumn, Resolver};
+use crate::deletes::ScanDeletes;
 use crate::task::TableScan;
 
 /// Reads the data files of one table, pinned to one snapshot.
@@ -50,13 +51,31 @@ pub struct IcebergSource {
     batch_size: Option<usize>,
     /// A sort that the inner source was asked to approximate. Kept because the stock encoding drops it.
     sort_hint: Option<LexOrdering>,
+    /// Loaded deletes, for as long as the scan lives.
+    deletes: Arc<ScanDeletes>,
+    /// Whether the process's observer hears of what is read.
+    observed: bool,
 }
 
 impl IcebergSource {
     /// Around a Parquet source whose table schema is the scan's.
     pub(crate) fn new(inner: ParquetSource, scan: Arc<TableScan>) -> Self {
         let resolver = Arc::new(Resolver::new(Arc::clone(&scan)));
-        Self { inner: Arc::new(inner), scan, resolver, query_id: None, batch_size: None, sort_hint: None }
+        Self {
+            inner: Arc::new(inner),
+            scan,
+            resolver,
+            query_id: None,
+            batch_size: None,
+            sort_hint: None,
+            deletes: Arc::default(),
+            observed: true,
+        }
+    }
+
+    /// The same without a word to the observer: for files that are not the query's own.
+    pub(crate) fn unobserved(self) -> Self {
+        Self { observed: false, ..self }
     }
 
     /// What it reads.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   plan_file ── pruned by a dynamic filter already? ── none
-//!       └─ pending: footer (cache) ── resolve columns ── inner.plan_file ── morsels, counted
+//!       └─ pending: footer, deletes (caches) ── resolve columns ── inner.plan_file ── morsels, filtered, counted
 //! ```
 //!
 //! Everything that fails on the way names the table and the file.
@@ -13,22 +13,25 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics, internal_err};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::expressions::DynamicFilterTracking;
+use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::pruning::FilePruner;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::metrics::Count;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet};
 use datafusion::scalar::ScalarValue;
 use datafusion_datasource::PartitionedFile;
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use futures::StreamExt;
+use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use object_store::ObjectStore;
+use parking_lot::Mutex;
 use parquet::arrow::RowNumber;
 
 use super::IcebergSource;
@@ -36,6 +39,7 @@ use super::adapter::{ColumnAdapterFactory, Given, ROW_NUMBER};
 use super::footer::{self, Footers};
 use super::reader::{LoadedFooter, ReaderFactory};
 use crate::columns::{FileColumns, MetadataColumn, Resolver};
+use crate::deletes::{EqualityFilter, EqualityKey, KeyColumns, Loader, keys_of};
 use crate::error::{Blame, Error, blame};
 use crate::metrics::ROWS;
 use crate::observer::ScanObserver;
@@ -51,20 +55,49 @@ pub(super) struct IcebergMorselizer {
 
 /// What every file of the partition shares.
 struct Opener {
-    /// For files without constants, nearly all.
+    /// For files without equality deletes, nearly all.
+    plain: Arc<Reading>,
+    /// For files with equality deletes, by the columns that these compare. A scan has few such sets.
+    keyed: Mutex<Vec<(Vec<Vec<EqualityKey>>, Arc<Keyed>)>>,
+    store: Arc<dyn ObjectStore>,
+    partition: usize,
+    batch_size: Option<usize>,
+    footers: Footers,
+    deletes: Loader,
+    report: Arc<Report>,
+}
+
+/// How files are read: with which columns.
+struct Reading {
+    /// For files to which nothing is given, nearly all.
     inner: Arc<dyn Morselizer>,
     source: ParquetSource,
-    store: Arc<dyn ObjectStore>,
     /// The scan without its files.
     config: FileScanConfig,
-    partition: usize,
-    footers: Footers,
+    scan: Arc<TableScan>,
     resolver: Arc<Resolver>,
     /// By table column: whether the scan uses it.
     used: Vec<bool>,
     /// Whether any of these is a metadata column.
     metadata: bool,
-    report: Arc<Report>,
+}
+
+/// How files with equality deletes are read: with key columns behind the columns that were asked for.
+struct Keyed {
+    reading: Reading,
+    columns: Arc<KeyColumns>,
+    /// Columns that were asked for.
+    visible: usize,
+    /// The metrics of the scan, which those of this reading become part of.
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl Drop for Keyed {
+    fn drop(&mut self) {
+        for metric in self.reading.source.metrics().clone_inner().iter() {
+            self.metrics.register(Arc::clone(metric));
+        }
+    }
 }
 
 /// Whom a scan reports to.
@@ -82,21 +115,11 @@ impl IcebergMorselizer {
         partition: usize,
     ) -> Result<Self> {
         let attachments = attachments(&store);
-        let parquet = source.parquet()?;
-        let used = used_columns(parquet);
-        let parquet = match needs_row_numbers(&source.scan, &used) {
-            true => with_row_numbers(parquet, source.batch_size)?,
-            false => parquet.clone(),
-        };
-        let parquet =
-            parquet.with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(Arc::clone(&store))));
-        let predicate = parquet.filter();
-        let config = FileScanConfigBuilder::new(base.object_store_url.clone(), Arc::new(parquet.clone()))
-            .with_limit(base.limit)
-            .with_preserve_order(base.preserve_order)
-            .with_expr_adapter(Some(Arc::new(ColumnAdapterFactory::default())))
-            .build();
-        let options = &parquet.table_parquet_options().global;
+        let (scan, resolver) = (Arc::clone(&source.scan), Arc::clone(&source.resolver));
+        let plain =
+            Reading::new(source.parquet()?, scan, resolver, source.batch_size, &store, base, partition)?;
+        let predicate = plain.source.filter();
+        let options = &plain.source.table_parquet_options().global;
         let footers = Footers {
             store: Arc::clone(&store),
             cache: attachments.footers,
@@ -104,22 +127,22 @@ impl IcebergMorselizer {
             page_index: options.enable_page_index && predicate.is_some(),
         };
         let opener = Opener {
-            inner: parquet.create_morselizer(Arc::clone(&store), &config, partition)?.into(),
-            metadata: {
-                let fields = source.scan.schema.fields().iter().zip(&used).filter(|(_, used)| **used);
-                fields.into_iter().any(|(field, _)| MetadataColumn::of_field(field).is_some())
+            plain: Arc::new(plain),
+            keyed: Mutex::default(),
+            deletes: Loader {
+                store: Arc::clone(&store),
+                scan: Arc::clone(&source.scan),
+                cache: attachments.deletes.unwrap_or_default(),
+                deletes: Arc::clone(&source.deletes),
             },
-            used,
-            source: parquet,
             store,
-            config,
             partition,
+            batch_size: source.batch_size,
             footers,
-            resolver: Arc::clone(&source.resolver),
             report: Arc::new(Report {
                 scan: Arc::clone(&source.scan),
                 query_id: source.query_id.clone(),
-                observer: attachments.observer,
+                observer: attachments.observer.filter(|_| source.observed),
             }),
         };
         let dynamic = predicate.filter(|p| DynamicFilterTracking::classify(p).contains_dynamic_filter());
@@ -132,7 +155,7 @@ impl IcebergMorselizer {
         let Some(predicate) = &self.dynamic else {
             return Ok(false);
         };
-        let schema = self.opener.source.table_schema().file_schema();
+        let schema = self.opener.plain.source.table_schema().file_schema();
         match FilePruner::try_new(Arc::clone(predicate), schema, file, Count::new()) {
             Some(mut pruner) => pruner.should_prune(),
             None => Ok(false),
@@ -188,14 +211,28 @@ impl MorselPlanner for OpenPlanner {
             let context =
                 Arc::new(FileContext { report: Arc::clone(&self.opener.report), uri: self.task.uri.clone() });
             context.report.opened(&self.task, &self.file);
-            let planner = self.opener.open(self.file, &self.task).await.map_err(|e| context.name(e))?;
-            Ok(Box::new(FilePlanner { inner: planner, context }) as Box<dyn MorselPlanner>)
+            let open = async {
+                if self.task.deletes.equality.is_empty() {
+                    let planner = self.opener.open(&self.opener.plain, self.file, &self.task).await?;
+                    return Ok((planner, None));
+                }
+                let (keyed, filter) = self.opener.keyed(&self.task).await?;
+                let planner = self.opener.open(&keyed.reading, self.file, &self.task).await?;
+                Ok((planner, Some(Arc::new(filter))))
+            };
+            let (inner, filter) = open.await.map_err(|e| context.name(e))?;
+            Ok(Box::new(FilePlanner { inner, filter, context }) as Box<dyn MorselPlanner>)
         })))
     }
 }
 
 impl Opener {
-    async fn open(&self, mut file: PartitionedFile, task: &FileTask) -> Result<Box<dyn MorselPlanner>> {
+    async fn open(
+        &self,
+        reading: &Reading,
+        mut file: PartitionedFile,
+        task: &FileTask,
+    ) -> Result<Box<dyn MorselPlanner>> {
         let (footer, size) = self.footers.load(&file.object_meta).await?;
         file.object_meta.size = size;
         let metadata = footer.file_metadata();
@@ -206,22 +243,105 @@ impl Opener {
             let table = self.report.scan.table.clone();
             return Err(Error::DamagedFile { table, file: task.uri.clone(), reason }.into());
         }
-        let columns = self.resolver.resolve(&metadata.schema_descr_ptr(), &task.uri)?;
+        if let Some(selection) = self.deletes.selection(&task.uri, &task.deletes, task.record_count).await? {
+            file.extensions.insert(selection);
+        }
+        let columns = reading.resolver.resolve(&metadata.schema_descr_ptr(), &task.uri)?;
         let ids: Vec<i32> = task.constants.iter().map(|(id, _)| *id).collect();
-        columns.check(&self.report.scan, &task.uri, &self.used, &ids)?;
+        columns.check(&reading.scan, &task.uri, &reading.used, &ids)?;
         let footer = match &columns.renamed {
             Some(schema) => Arc::new(footer::with_schema(&footer, Arc::clone(schema))),
             None => footer,
         };
         file.arrow_schema = Some(Arc::clone(&columns.schema));
         file.extensions.insert(LoadedFooter(footer));
-        let given = self.given(&columns, task)?;
-        if given.is_empty() {
-            return self.inner.plan_file(file);
+        if let Some(statistics) = file.statistics.as_mut() {
+            reading.fit(statistics);
         }
-        let mut config = self.config.clone();
+        let given = reading.given(&columns, task)?;
+        if given.is_empty() {
+            return reading.inner.plan_file(file);
+        }
+        let mut config = reading.config.clone();
         config.expr_adapter_factory = Some(Arc::new(ColumnAdapterFactory::new(given)));
-        self.source.create_morselizer(Arc::clone(&self.store), &config, self.partition)?.plan_file(file)
+        reading.source.create_morselizer(Arc::clone(&self.store), &config, self.partition)?.plan_file(file)
+    }
+
+    /// How to read a file with equality deletes, and what to take out of it then.
+    async fn keyed(&self, task: &FileTask) -> Result<(Arc<Keyed>, EqualityFilter)> {
+        let lists = &task.deletes.equality;
+        let indexes = try_join_all(lists.iter().map(|list| self.deletes.index(list))).await?;
+        let keys = keys_of(lists);
+        let mut known = self.keyed.lock();
+        let same = |found: &[Vec<EqualityKey>]| found.iter().map(Vec::as_slice).eq(keys.iter().copied());
+        let found = known.iter().find(|(found, _)| same(found)).map(|(_, keyed)| Arc::clone(keyed));
+        let keyed = match found {
+            Some(keyed) => keyed,
+            None => {
+                let keyed = Arc::new(self.read_keys(&keys, &task.uri)?);
+                known.push((keys.iter().map(|list| list.to_vec()).collect(), Arc::clone(&keyed)));
+                keyed
+            }
+        };
+        let columns = Arc::clone(&keyed.columns);
+        let filter = EqualityFilter::new(columns, indexes, task.data_sequence_number, keyed.visible);
+        Ok((keyed, filter))
+    }
+
+    /// The scan again, with key columns, and without a limit: it would count deleted rows.
+    fn read_keys(&self, keys: &[&[EqualityKey]], file: &str) -> Result<Keyed> {
+        let plain = &self.plain;
+        let columns = KeyColumns::new(&self.report.scan, keys, file)?;
+        let scan = Arc::clone(&columns.scan);
+        let all: Vec<usize> = (0..self.report.scan.schema.fields().len()).collect();
+        let visible = plain.source.projection().cloned();
+        let visible = visible.unwrap_or_else(|| ProjectionExprs::from_indices(&all, &scan.schema));
+        let schema = Arc::clone(&scan.schema);
+        let source =
+            reprojected(&plain.source, schema.into(), &columns.projection(&visible), self.batch_size)?;
+        let base = FileScanConfig { limit: None, ..plain.config.clone() };
+        let resolver = Arc::new(Resolver::new(Arc::clone(&scan)));
+        let reading =
+            Reading::new(&source, scan, resolver, self.batch_size, &self.store, &base, self.partition)?;
+        let visible = visible.iter().count();
+        Ok(Keyed { reading, columns: Arc::new(columns), visible, metrics: plain.source.metrics().clone() })
+    }
+}
+
+impl Reading {
+    fn new(
+        source: &ParquetSource,
+        scan: Arc<TableScan>,
+        resolver: Arc<Resolver>,
+        batch_size: Option<usize>,
+        store: &Arc<dyn ObjectStore>,
+        base: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Self> {
+        let used = used_columns(source);
+        let source = match needs_row_numbers(&scan, &used) {
+            true => with_row_numbers(source, batch_size)?,
+            false => source.clone(),
+        };
+        let source = source.with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(Arc::clone(store))));
+        let config = FileScanConfigBuilder::new(base.object_store_url.clone(), Arc::new(source.clone()))
+            .with_limit(base.limit)
+            .with_preserve_order(base.preserve_order)
+            .with_expr_adapter(Some(Arc::new(ColumnAdapterFactory::default())))
+            .build();
+        let inner = source.create_morselizer(Arc::clone(store), &config, partition)?.into();
+        let mut fields = scan.schema.fields().iter().zip(&used).filter(|(_, used)| **used);
+        let metadata = fields.any(|(field, _)| MetadataColumn::of_field(field).is_some());
+        Ok(Self { inner, source, config, scan, resolver, used, metadata })
+    }
+
+    /// Makes statistics of the table's columns statistics of what is read.
+    fn fit(&self, statistics: &mut Arc<Statistics>) {
+        let columns = self.scan.schema.fields().len();
+        if statistics.column_statistics.len() < columns {
+            let statistics = Arc::make_mut(statistics);
+            statistics.column_statistics.resize(columns, ColumnStatistics::new_unknown());
+        }
     }
 
     /// What the used columns have by the file as a whole, by name.
@@ -230,7 +350,7 @@ impl Opener {
         if task.constants.is_empty() && !self.metadata {
             return Ok(given);
         }
-        for (index, field) in self.report.scan.schema.fields().iter().enumerate() {
+        for (index, field) in self.scan.schema.fields().iter().enumerate() {
             let value = match MetadataColumn::of_field(field) {
                 _ if !self.used[index] => None,
                 Some(column) => Some(of_metadata(column, task)),
@@ -287,20 +407,31 @@ fn with_row_numbers(source: &ParquetSource, batch_size: Option<usize>) -> Result
     let schema = TableSchema::builder(Arc::clone(source.table_schema().file_schema()))
         .with_virtual_columns(Fields::from(vec![number]))
         .build();
+    match source.projection() {
+        Some(projection) => reprojected(source, schema, projection, batch_size),
+        None => internal_err!("a Parquet source without a projection"),
+    }
+}
+
+/// The source with another table schema and another projection, its filter and options the same.
+fn reprojected(
+    source: &ParquetSource,
+    schema: TableSchema,
+    projection: &ProjectionExprs,
+    batch_size: Option<usize>,
+) -> Result<ParquetSource> {
     let options = source.table_parquet_options().clone();
-    let mut numbered = ParquetSource::new(schema).with_table_parquet_options(options);
+    let mut other = ParquetSource::new(schema).with_table_parquet_options(options);
     if let Some(predicate) = source.filter() {
-        numbered = numbered.with_predicate(predicate);
+        other = other.with_predicate(predicate);
     }
-    let mut numbered: Arc<dyn FileSource> = Arc::new(numbered);
+    let mut other: Arc<dyn FileSource> = Arc::new(other);
     if let Some(size) = batch_size {
-        numbered = numbered.with_batch_size(size);
+        other = other.with_batch_size(size);
     }
-    if let Some(projection) = source.projection() {
-        numbered = numbered.try_pushdown_projection(projection)?.unwrap_or(numbered);
-    }
-    match numbered.downcast_ref::<ParquetSource>() {
-        Some(numbered) => Ok(numbered.clone()),
+    other = other.try_pushdown_projection(projection)?.unwrap_or(other);
+    match other.downcast_ref::<ParquetSource>() {
+        Some(other) => Ok(other.clone()),
         None => internal_err!("a Parquet source became another"),
     }
 }
@@ -366,6 +497,8 @@ impl FileContext {
 /// A planner of the Parquet source, and whatever it turns into.
 struct FilePlanner {
     inner: Box<dyn MorselPlanner>,
+    /// Deletes that are yet to be applied.
+    filter: Option<Arc<EqualityFilter>>,
     context: Arc<FileContext>,
 }
 
@@ -377,21 +510,27 @@ impl std::fmt::Debug for FilePlanner {
 
 impl MorselPlanner for FilePlanner {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
-        let Self { inner, context } = *self;
+        let Self { inner, filter, context } = *self;
         let Some(mut plan) = inner.plan().map_err(|error| context.name(error))? else {
             return Ok(None);
         };
-        let planner = |inner, context: &Arc<FileContext>| {
-            Box::new(FilePlanner { inner, context: Arc::clone(context) }) as Box<dyn MorselPlanner>
+        let planner = |inner, filter: &Option<Arc<EqualityFilter>>, context: &Arc<FileContext>| {
+            let (filter, context) = (filter.clone(), Arc::clone(context));
+            Box::new(FilePlanner { inner, filter, context }) as Box<dyn MorselPlanner>
         };
-        let morsel = |inner| Box::new(FileMorsel { inner, context: Arc::clone(&context) }) as Box<dyn Morsel>;
+        let morsel = |inner| {
+            let (filter, context) = (filter.clone(), Arc::clone(&context));
+            Box::new(FileMorsel { inner, filter, context }) as Box<dyn Morsel>
+        };
         let mut wrapped = MorselPlan::new()
             .with_morsels(plan.take_morsels().into_iter().map(morsel).collect())
-            .with_planners(plan.take_ready_planners().into_iter().map(|p| planner(p, &context)).collect());
+            .with_planners(
+                plan.take_ready_planners().into_iter().map(|p| planner(p, &filter, &context)).collect(),
+            );
         if let Some(pending) = plan.take_pending_planner() {
             wrapped.set_pending_planner(async move {
                 let inner = pending.await.map_err(|error| context.name(error))?;
-                Ok(planner(inner, &context))
+                Ok(planner(inner, &filter, &context))
             });
         }
         Ok(Some(wrapped))
@@ -400,6 +539,7 @@ impl MorselPlanner for FilePlanner {
 
 struct FileMorsel {
     inner: Box<dyn Morsel>,
+    filter: Option<Arc<EqualityFilter>>,
     context: Arc<FileContext>,
 }
 
@@ -411,8 +551,12 @@ impl std::fmt::Debug for FileMorsel {
 
 impl Morsel for FileMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
-        let Self { inner, context } = *self;
-        let watch = move |batch: Result<RecordBatch>| match batch {
+        let Self { inner, filter, context } = *self;
+        let apply = move |batch: RecordBatch| match &filter {
+            Some(filter) => filter.apply(&batch),
+            None => Ok(batch),
+        };
+        let watch = move |batch: Result<RecordBatch>| match batch.and_then(&apply) {
             Ok(batch) => {
                 context.report.rows(batch.num_rows());
                 Ok(batch)

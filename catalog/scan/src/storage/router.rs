@@ -87,13 +87,13 @@ impl Router {
 
     /// The one store, over all buckets and disks.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        Arc::new(RouterStore::new(self.clone(), None))
+        Arc::new(RouterStore::new(self.clone()))
     }
 
-    /// Registers the store with `env`; scans in it then keep footers in its file metadata cache.
+    /// Registers the store with `env`; scans in it then keep footers in its file metadata cache, and deletes
+    /// counted in its memory pool.
     pub fn register(&self, env: &RuntimeEnv) {
-        let cache = env.cache_manager.get_file_metadata_cache();
-        let store = RouterStore::new(self.clone(), Some(cache));
+        let store = RouterStore::of_environment(self.clone(), env);
         env.register_object_store(Self::object_store_url().as_ref(), Arc::new(store));
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 
 use super::Router;
 use super::router::Located;
+use crate::deletes::DeleteCache;
 use crate::observer::ScanObserver;
 
 /// Deletes in flight of one `delete_stream`.
@@ -29,11 +31,22 @@ pub(super) struct RouterStore {
     router: Router,
     /// Footer cache of the environment that this store is registered with.
     footers: Option<Arc<FileMetadataCache>>,
+    /// Deletes kept by that environment's process.
+    deletes: Option<Arc<DeleteCache>>,
 }
 
 impl RouterStore {
-    pub(super) fn new(router: Router, footers: Option<Arc<FileMetadataCache>>) -> Self {
-        Self { router, footers }
+    pub(super) fn new(router: Router) -> Self {
+        Self { router, footers: None, deletes: None }
+    }
+
+    /// For an environment, which lends its footer cache and its memory.
+    pub(super) fn of_environment(router: Router, env: &RuntimeEnv) -> Self {
+        Self {
+            router,
+            footers: Some(env.cache_manager.get_file_metadata_cache()),
+            deletes: Some(Arc::new(DeleteCache::new(Arc::clone(&env.memory_pool)))),
+        }
     }
 }
 
@@ -43,6 +56,7 @@ impl RouterStore {
 pub(crate) struct Attachments {
     pub(crate) footers: Option<Arc<FileMetadataCache>>,
     pub(crate) observer: Option<Arc<dyn ScanObserver>>,
+    pub(crate) deletes: Option<Arc<DeleteCache>>,
 }
 
 /// Asks `store` for its attachments. Any wrapper that passes options on lets the question through.
@@ -86,7 +100,11 @@ impl ObjectStore for RouterStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         if let Some(question) = options.extensions.get::<Question>() {
-            let answer = Attachments { footers: self.footers.clone(), observer: self.router.observer() };
+            let answer = Attachments {
+                footers: self.footers.clone(),
+                observer: self.router.observer(),
+                deletes: self.deletes.clone(),
+            };
             *question.answer.lock() = Some(answer);
             return Err(object_store::Error::NotImplemented {
                 operation: "get_opts".to_owned(),

@@ -1,0 +1,234 @@
+//! The index of equality deletes: a row's key, and the highest sequence number that deletes it.
+//!
+//! One index serves all data files of a group: a row is deleted if its key is
+//! there with a higher number than that of its data file. Keys are compared as
+//! Java does it: NULL equals NULL, NaN equals NaN, and the two zeros differ.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, StructArray, make_array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::{HashMap, Result, internal_datafusion_err};
+
+use super::EqualityKey;
+use crate::task::field_id;
+
+/// What an entry of a map of boxed keys takes beside the key: pointer, length, number, control byte, allocation.
+const BOXED_ENTRY_BYTES: usize = 24 + 8 + 16;
+/// What an entry of a map of integers takes.
+const INTEGER_ENTRY_BYTES: usize = 17;
+
+/// Deleted keys.
+#[derive(Debug)]
+pub(super) struct EqualityIndex {
+    types: Vec<DataType>,
+    keys: Keys,
+    key_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Keys {
+    /// One column of a type that is a number in memory.
+    Integers { numbers: HashMap<i64, i64>, null: Option<i64> },
+    /// Anything else, in Arrow's row format.
+    Rows { converter: RowConverter, numbers: HashMap<Box<[u8]>, i64> },
+}
+
+impl EqualityIndex {
+    pub(super) fn new(keys: &[EqualityKey]) -> Result<Self> {
+        let types = keys.iter().map(leaf_type).collect::<Result<Vec<_>>>()?;
+        let keys = match types.as_slice() {
+            [one] if is_integer(one) => Keys::Integers { numbers: HashMap::default(), null: None },
+            _ => Keys::Rows {
+                converter: RowConverter::new(types.iter().cloned().map(SortField::new).collect())?,
+                numbers: HashMap::default(),
+            },
+        };
+        Ok(Self { types, keys, key_bytes: 0 })
+    }
+
+    /// Takes in keys that are deleted with this sequence number.
+    pub(super) fn insert(&mut self, columns: &[ArrayRef], sequence_number: i64) -> Result<()> {
+        let columns = self.normalised(columns)?;
+        match &mut self.keys {
+            Keys::Integers { numbers, null } => {
+                let values = columns[0].as_primitive::<Int64Type>();
+                for value in values {
+                    let highest = match value {
+                        Some(value) => numbers.entry(value).or_insert(sequence_number),
+                        None => null.get_or_insert(sequence_number),
+                    };
+                    *highest = sequence_number.max(*highest);
+                }
+            }
+            Keys::Rows { converter, numbers } => {
+                for row in &converter.convert_columns(&columns)? {
+                    match numbers.get_mut(row.data()) {
+                        Some(highest) => *highest = sequence_number.max(*highest),
+                        None => {
+                            self.key_bytes += row.data().len();
+                            numbers.insert(row.data().into(), sequence_number);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// For each row whether it stays, in a data file with this sequence number.
+    pub(super) fn kept(
+        &self,
+        columns: &[ArrayRef],
+        data_sequence_number: i64,
+    ) -> Result<BooleanBufferBuilder> {
+        let columns = self.normalised(columns)?;
+        let rows = columns.first().map_or(0, |column| column.len());
+        let mut kept = BooleanBufferBuilder::new(rows);
+        let is_kept = |number: Option<&i64>| number.is_none_or(|number| *number <= data_sequence_number);
+        match &self.keys {
+            Keys::Integers { numbers, null } => {
+                let values = columns[0].as_primitive::<Int64Type>();
+                match values.nulls() {
+                    None => values.values().iter().for_each(|value| kept.append(is_kept(numbers.get(value)))),
+                    Some(_) => values.iter().for_each(|value| {
+                        kept.append(is_kept(
+                            value.as_ref().map_or(null.as_ref(), |value| numbers.get(value)),
+                        ));
+                    }),
+                }
+            }
+            Keys::Rows { converter, numbers } => {
+                for row in &converter.convert_columns(&columns)? {
+                    kept.append(is_kept(numbers.get(row.data())));
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let entries = match &self.keys {
+            Keys::Integers { numbers, .. } => numbers.capacity() * INTEGER_ENTRY_BYTES,
+            Keys::Rows { numbers, .. } => numbers.capacity() * BOXED_ENTRY_BYTES,
+        };
+        size_of::<Self>() + entries + self.key_bytes
+    }
+
+    /// The columns in the index's types, with one NaN, and numbers as such.
+    fn normalised(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        let column = |(column, data_type): (&ArrayRef, &DataType)| {
+            let column = match column.data_type() == data_type {
+                true => Arc::clone(column),
+                false => cast(column, data_type)?,
+            };
+            Ok(match (data_type, &self.keys) {
+                (_, Keys::Integers { .. }) => cast(&column, &DataType::Int64)?,
+                (DataType::Float32, _) => {
+                    let one_nan = |value: f32| if value.is_nan() { f32::NAN } else { value };
+                    Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_nan))
+                        as ArrayRef
+                }
+                (DataType::Float64, _) => {
+                    let one_nan = |value: f64| if value.is_nan() { f64::NAN } else { value };
+                    Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one_nan))
+                        as ArrayRef
+                }
+                _ => column,
+            })
+        };
+        columns.iter().zip(&self.types).map(column).collect()
+    }
+}
+
+fn is_integer(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_)
+    )
+}
+
+/// The type of what is compared.
+fn leaf_type(key: &EqualityKey) -> Result<DataType> {
+    let mut data_type = key.field.data_type();
+    for id in &key.path {
+        let child = child(data_type, *id).map(|(_, field)| field.data_type());
+        data_type =
+            child.ok_or_else(|| internal_datafusion_err!("no field {id} in {:?}", key.field.name()))?;
+    }
+    Ok(data_type.clone())
+}
+
+fn child(data_type: &DataType, id: i32) -> Option<(usize, &Arc<Field>)> {
+    let DataType::Struct(fields) = data_type else {
+        return None;
+    };
+    fields.iter().enumerate().find(|(_, field)| field_id(field) == Some(id))
+}
+
+/// Where in a column of this type the field is that `path` leads to.
+pub(super) fn positions(data_type: &DataType, path: &[i32]) -> Option<Vec<usize>> {
+    let mut data_type = data_type;
+    let step = |id: &i32| {
+        let (position, field) = child(data_type, *id)?;
+        data_type = field.data_type();
+        Some(position)
+    };
+    path.iter().map(step).collect()
+}
+
+/// What is compared of a column. A field of a struct that is NULL is NULL.
+pub(super) fn leaf(column: &ArrayRef, positions: &[usize]) -> Result<ArrayRef> {
+    let mut leaf = Arc::clone(column);
+    for position in positions {
+        let parent: &StructArray = leaf.as_struct();
+        let field = parent.column(*position);
+        let nulls = NullBuffer::union(parent.nulls(), field.nulls());
+        leaf = make_array(field.to_data().into_builder().nulls(nulls).build()?);
+    }
+    Ok(leaf)
+}
+
+/// The schema to read delete files with, and where each key is in it. Of structs only what is compared is read, as
+/// a delete file need not have more.
+pub(super) fn delete_schema(keys: &[EqualityKey]) -> Option<(SchemaRef, Vec<(usize, Vec<usize>)>)> {
+    let mut fields: Vec<(i32, Field)> = Vec::new();
+    for key in keys {
+        let id = field_id(&key.field)?;
+        if fields.iter().all(|(known, _)| *known != id) {
+            let paths: Vec<&[i32]> = keys
+                .iter()
+                .filter(|other| field_id(&other.field) == Some(id))
+                .map(|other| other.path.as_slice())
+                .collect();
+            fields.push((id, pruned(&key.field, &paths)));
+        }
+    }
+    let place = |key: &EqualityKey| {
+        let id = field_id(&key.field)?;
+        let index = fields.iter().position(|(known, _)| *known == id)?;
+        Some((index, positions(fields[index].1.data_type(), &key.path)?))
+    };
+    let places = keys.iter().map(place).collect::<Option<_>>()?;
+    let fields: Vec<_> = fields.into_iter().map(|(_, field)| field).collect();
+    Some((Arc::new(Schema::new(fields)), places))
+}
+
+fn pruned(field: &Field, paths: &[&[i32]]) -> Field {
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) if paths.iter().all(|path| !path.is_empty()) => {
+            let below = |child: &Arc<Field>| {
+                let id = field_id(child)?;
+                let paths: Vec<&[i32]> =
+                    paths.iter().filter(|path| path[0] == id).map(|path| &path[1..]).collect();
+                (!paths.is_empty()).then(|| Arc::new(pruned(child, &paths)))
+            };
+            DataType::Struct(fields.iter().filter_map(below).collect::<Fields>())
+        }
+        other => other.clone(),
+    };
+    Field::new(field.name(), data_type, true).with_metadata(field.metadata().clone())
+}

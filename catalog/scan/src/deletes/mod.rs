@@ -1,0 +1,92 @@
+//! Deletes: which rows of a data file are no longer there.
+//!
+//! ```text
+//!   position delete files, deletion vectors ── positions ──> a bitmap ──> a row selection for the reader
+//!   equality delete files ── equality ──> key -> highest sequence number ──> a filter on batches
+//! ```
+//!
+//! Deletes belong to a file task and are loaded when its file is opened, so
+//! they hold in every mode and for every range of a file: positions count from
+//! the beginning of the file. What was loaded is shared by all scans of a
+//! process (`cache`). The one rule: a delete that cannot be read and applied
+//! exactly is an error; a row is never shown because its delete was not
+//! understood.
+
+mod cache;
+mod equality;
+mod filter;
+mod positions;
+mod reader;
+mod vector;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::FieldRef;
+
+pub(crate) use cache::{DeleteCache, Loader, ScanDeletes};
+pub(crate) use filter::{EqualityFilter, KeyColumns, keys_of};
+
+/// What is deleted of a data file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deletes {
+    /// Files of places; what they say about other data files does not matter.
+    pub positions: Vec<Arc<DeleteFile>>,
+    /// The deletion vector, which takes the place of files of places.
+    pub vector: Option<DeletionVector>,
+    /// Values of deleted rows: those deleted after the data file was written.
+    pub equality: Vec<Arc<EqualityDeletes>>,
+}
+
+impl Deletes {
+    /// Whether nothing is deleted.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.vector.is_none() && self.equality.is_empty()
+    }
+}
+
+/// A Parquet file of deletes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeleteFile {
+    /// Location exactly as in the manifest.
+    pub uri: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its rows.
+    pub record_count: u64,
+    /// Data sequence number, which decides what data files it is about.
+    pub data_sequence_number: i64,
+}
+
+/// A deletion vector: a blob in a Puffin file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeletionVector {
+    /// Location of the Puffin file exactly as in the manifest.
+    pub uri: String,
+    /// Where the blob begins.
+    pub offset: u64,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Rows that it deletes.
+    pub cardinality: u64,
+}
+
+/// Files that delete rows by the values of the same columns: one group of data files' shared list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EqualityDeletes {
+    /// The columns, ascending by the field id of what is compared.
+    pub keys: Vec<EqualityKey>,
+    /// The files, in any order. A row is deleted by those with a higher sequence number than its own file's.
+    pub files: Vec<Arc<DeleteFile>>,
+}
+
+/// A column that deletes compare.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EqualityKey {
+    /// The column of the table, with field ids at every level. It may have been dropped since.
+    pub field: FieldRef,
+    /// Field ids that lead from the column into structs; empty for the column itself.
+    pub path: Vec<i32>,
+}

@@ -1,0 +1,1 @@
+//! Deletes applied to real files.
