@@ -92,8 +92,9 @@ impl Table {
 
     pub(crate) fn statistics(&self) -> Statistics {
         let rows = self.groups.iter().flatten().map(|file| file.task.record_count as usize).sum();
+        let deletes = self.groups.iter().flatten().any(|file| !file.task.deletes.is_empty());
         Statistics {
-            num_rows: Precision::Exact(rows),
+            num_rows: if deletes { Precision::Inexact(rows) } else { Precision::Exact(rows) },
             total_byte_size: Precision::Absent,
             column_statistics: vec![ColumnStatistics::new_unknown(); self.scan.schema.fields().len()],
         }

@@ -32,6 +32,7 @@ pub(crate) struct ManifestFile {
     /// Whether it lists delete files.
     pub(crate) deletes: bool,
     /// The partition spec of its files.
+    #[allow(dead_code, reason = "metadata tables show it")]
     pub(crate) spec_id: i32,
     /// Sequence number of the commit that added it.
     pub(crate) sequence_number: i64,
@@ -125,6 +126,7 @@ pub(crate) struct DataFile {
     /// Row id of its first row; `None` for files without row ids.
     pub(crate) first_row_id: Option<i64>,
     /// Sort order of its rows, if any is stated.
+    #[allow(dead_code, reason = "metadata tables show it")]
     pub(crate) sort_order_id: Option<i32>,
     /// Field ids of the columns that an equality delete file compares.
     pub(crate) equality_ids: Vec<i32>,

@@ -368,3 +368,6 @@ fn may_be_equal(deleted: &Cell, column: &ColumnArrays, at: usize) -> bool {
     let (min, max) = (bound(&column.min), bound(&column.max));
     !below(deleted.max.as_ref(), min.as_ref()) && !below(max.as_ref(), deleted.min.as_ref())
 }
+
+#[cfg(test)]
+mod tests;

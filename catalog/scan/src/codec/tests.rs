@@ -11,7 +11,9 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 
 use super::*;
 use crate::testing::{Table, field, run, text};
-use crate::{scan_of, with_groups, with_query_id};
+use crate::{
+    DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, scan_of, with_groups, with_query_id,
+};
 
 fn codec() -> Codec {
     Codec::new(Arc::new(DefaultPhysicalExtensionCodec {}))
@@ -81,6 +83,34 @@ async fn everything_about_a_scan_survives() {
     assert_eq!(before.scan, after.scan);
     assert_eq!(before.groups, after.groups);
     assert_eq!(leaf(&back).unwrap().1.query_id(), Some("q7"));
+}
+
+#[tokio::test]
+async fn deletes_survive_and_are_sent_once() {
+    let file = |uri: &str| {
+        Arc::new(DeleteFile { uri: uri.to_owned(), size_bytes: 9, record_count: 3, data_sequence_number: 4 })
+    };
+    let nested = DataType::Struct(vec![field(8, "x", DataType::Int32)].into());
+    let key = EqualityKey { field: Arc::new(field(7, "gone", nested)), path: vec![8] };
+    let list = Arc::new(EqualityDeletes { keys: vec![key], files: vec![file("/e1"), file("/e2")] });
+    let mut table = table();
+    table.task(0).deletes =
+        Deletes { positions: vec![file("/p"), file("/e2")], vector: None, equality: vec![Arc::clone(&list)] };
+    let vector = DeletionVector { uri: "/v".to_owned(), offset: 4, size_bytes: 90, cardinality: 12 };
+    table.task(1).deletes = Deletes { positions: Vec::new(), vector: Some(vector), equality: vec![list] };
+    let plan = table.plan();
+    let ctx = table.context(&[]);
+    let bytes = encode(&plan).unwrap();
+    let back = decode(&bytes, &ctx).unwrap();
+    let groups = scan_of(&back).unwrap().groups;
+    assert_eq!(groups, scan_of(&plan).unwrap().groups);
+    assert!(Arc::ptr_eq(&groups[0][0].deletes.equality[0], &groups[1][0].deletes.equality[0]));
+    let times = |text: &[u8]| bytes.windows(text.len()).filter(|window| *window == text).count();
+    assert_eq!((times(b"/e1"), times(b"/e2"), times(b"/p")), (1, 1, 1));
+    let unknown = deletes::Reader::new(Vec::new(), Vec::new()).unwrap();
+    let mut writer = deletes::Writer::default();
+    let references = writer.references(&groups[0][0].deletes).unwrap();
+    assert!(unknown.resolve(references).is_err());
 }
 
 #[tokio::test]

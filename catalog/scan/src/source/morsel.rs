@@ -299,7 +299,8 @@ impl Opener {
         let schema = Arc::clone(&scan.schema);
         let source =
             reprojected(&plain.source, schema.into(), &columns.projection(&visible), self.batch_size)?;
-        let base = FileScanConfig { limit: None, ..plain.config.clone() };
+        let mut base = plain.config.clone();
+        base.limit = None;
         let resolver = Arc::new(Resolver::new(Arc::clone(&scan)));
         let reading =
             Reading::new(&source, scan, resolver, self.batch_size, &self.store, &base, self.partition)?;
@@ -481,7 +482,8 @@ impl FileContext {
     /// Says which file and table an error is about, unless it says so itself, or is the query's own
     /// (a division by zero in a pushed expression) and has nothing to do with the file.
     fn name(&self, error: DataFusionError) -> DataFusionError {
-        if let DataFusionError::External(source) = &error
+        // Also if another scan loaded the same delete file, and this is what it got.
+        if let DataFusionError::External(source) = error.find_root()
             && source.downcast_ref::<Error>().is_some()
         {
             return error;
