@@ -6,18 +6,18 @@
 
 use std::collections::HashMap;
 
-use ::iceberg::spec::{
-    DataContentType, DataFileFormat, Datum, FieldSummary, FormatVersion, Literal, Manifest as SpecManifest,
-    ManifestContentType, ManifestEntry, ManifestFile as SpecManifestFile, ManifestList, ManifestStatus,
-    PrimitiveType, Type,
-};
+use ::iceberg::spec::{FormatVersion, ManifestFile as SpecManifestFile, ManifestList, PrimitiveType};
 use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
-use super::metadata::{Metadata, PartitionSpec};
+use super::avro::Container;
+use super::entry::{Entry, EntryReader, Value, Wanted};
+use super::guarded;
+use super::list_entry::{FieldSummary, ListEntry, read_list};
+use super::manifest_header::{Header, result_type};
+use super::metadata::{Metadata, PartitionField, PartitionSpec};
 use super::schema::primitive_type;
-use super::value::{scalar, scalar_of};
-use super::{guarded, metadata};
+use super::value::{scalar_of_bytes, scalar_of_value};
 use crate::error::{Error, Result};
 use crate::name::TableName;
 
@@ -158,26 +158,28 @@ pub(crate) fn decode_list(
     table: &TableName,
     file: &str,
 ) -> Result<Vec<ManifestFile>> {
-    let list = spec_list(bytes, metadata, table, file)?;
     let specs = metadata.partition_specs();
-    let decode = |entry: &SpecManifestFile| {
-        let spec = specs.iter().find(|spec| spec.id == entry.partition_spec_id);
+    let decode = |entry: ListEntry| {
+        let spec = specs.iter().find(|spec| spec.id == entry.spec_id);
         ManifestFile {
-            path: entry.manifest_path.clone(),
-            deletes: entry.content == ManifestContentType::Deletes,
-            spec_id: entry.partition_spec_id,
+            deletes: entry.content != 0,
+            spec_id: entry.spec_id,
             sequence_number: entry.sequence_number,
-            first_row_id: entry.first_row_id.and_then(|id| i64::try_from(id).ok()),
-            live_files: sum(
-                entry.added_files_count.map(u64::from),
-                entry.existing_files_count.map(u64::from),
-            ),
-            live_rows: sum(entry.added_rows_count, entry.existing_rows_count),
-            encrypted: entry.key_metadata.is_some(),
-            partitions: spec.map(|spec| summaries(entry, spec, metadata)).unwrap_or_default(),
+            first_row_id: entry.first_row_id,
+            live_files: sum(entry.files[0], entry.files[1]),
+            live_rows: sum(entry.rows[0], entry.rows[1]),
+            encrypted: entry.encrypted,
+            partitions: spec.map(|spec| summaries(&entry, spec, metadata)).unwrap_or_default(),
+            path: entry.path,
         }
     };
-    Ok(list.iter().map(decode).collect())
+    Ok(list_entries(bytes, table, file)?.into_iter().map(decode).collect())
+}
+
+/// The lines of a manifest list as they are written.
+pub(crate) fn list_entries(bytes: &[u8], table: &TableName, file: &str) -> Result<Vec<ListEntry>> {
+    let corrupt = |reason| Error::Corrupt { table: table.clone(), file: file.to_owned(), reason };
+    read_list(bytes).map_err(corrupt)
 }
 
 /// The manifests of a snapshot in the crate's own type, for the next snapshot's list.
@@ -208,87 +210,111 @@ fn is_version_1_list(bytes: &[u8]) -> bool {
     names(b"avro.schema") && names(b"\"manifest_path\"") && !names(b"\"content\"")
 }
 
-fn sum(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    a?.checked_add(b?)
+fn sum(a: Option<i64>, b: Option<i64>) -> Option<u64> {
+    // A count below zero is none.
+    u64::try_from(a?).ok()?.checked_add(u64::try_from(b?).ok()?)
 }
 
-fn summaries(entry: &SpecManifestFile, spec: &PartitionSpec, metadata: &Metadata) -> Vec<PartitionSummary> {
-    let given = entry.partitions.as_deref().unwrap_or_default();
-    if given.len() != spec.fields.len() {
+fn summaries(entry: &ListEntry, spec: &PartitionSpec, metadata: &Metadata) -> Vec<PartitionSummary> {
+    if entry.partitions.len() != spec.fields.len() {
         return Vec::new();
     }
-    let summary = |(field, given): (&metadata::PartitionField, &FieldSummary)| {
+    let summary = |(field, given): (&PartitionField, &FieldSummary)| {
         let transform = field.transform?;
-        let bound = |bytes: &Option<::iceberg::spec::ByteBuf>| {
-            let bytes = bytes.as_ref()?;
-            let primitive = result_type(field, metadata)?;
-            guarded(|| Datum::try_from_bytes(bytes, primitive)).ok().as_ref().and_then(scalar_of)
-        };
+        let schema = metadata.schema_with_field(field.source_id);
+        let source = schema.and_then(|schema| schema.field_by_id(field.source_id));
+        let source = source.and_then(|source| source.field_type.as_primitive_type());
+        let primitive = result_type(transform, source);
+        let bound = |bytes: &Option<Vec<u8>>| scalar_of_bytes(bytes.as_deref()?, primitive.as_ref()?);
         Some(PartitionSummary {
             source_id: field.source_id,
             transform,
             contains_null: given.contains_null,
             may_contain_nan: given.contains_nan.unwrap_or(true),
-            lower: bound(&given.lower_bound),
-            upper: bound(&given.upper_bound),
+            lower: bound(&given.lower),
+            upper: bound(&given.upper),
         })
     };
-    spec.fields.iter().zip(given).filter_map(summary).collect()
-}
-
-/// The type of a partition field's values.
-fn result_type(field: &metadata::PartitionField, metadata: &Metadata) -> Option<PrimitiveType> {
-    use tarn_scan::write::Transform;
-    match field.transform? {
-        Transform::Identity | Transform::Truncate(_) => {
-            let schema = metadata.schema_with_field(field.source_id)?;
-            schema.field_by_id(field.source_id)?.field_type.as_primitive_type().cloned()
-        }
-        Transform::Bucket(_) | Transform::Year | Transform::Month | Transform::Hour => {
-            Some(PrimitiveType::Int)
-        }
-        Transform::Day => Some(PrimitiveType::Date),
-        Transform::Void => None,
-    }
+    spec.fields.iter().zip(&entry.partitions).filter_map(summary).collect()
 }
 
 /// The live files of a manifest, with what they inherit from their line in the list.
 pub(crate) fn decode_manifest(bytes: &[u8], line: &ManifestFile, table: &TableName) -> Result<Manifest> {
     let corrupt = |reason| Error::Corrupt { table: table.clone(), file: line.path.clone(), reason };
-    let manifest = guarded(|| SpecManifest::parse_avro(bytes)).map_err(corrupt)?;
-    let (entries, header) = manifest.into_parts();
-    let spec = metadata::own_spec(header.partition_spec());
-    let types = partition_types(&header).map_err(|e| corrupt(e.to_string()))?;
-    let column = |field: &::iceberg::spec::NestedFieldRef| Some((field.id, arrow_type(&field.field_type)?));
-    let column_types: HashMap<_, _> =
-        header.schema().as_struct().fields().iter().filter_map(column).collect();
-    let live = entries.iter().filter(|entry| entry.is_alive());
-    let mut files = live
-        .map(|entry| {
-            let sequence_number = sequence_number(entry, line)
-                .ok_or_else(|| corrupt("a file that was there before has no sequence number".to_owned()))?;
-            data_file(entry, sequence_number, line, &types, &column_types).map_err(corrupt)
+    let read = || {
+        let container = Container::open(bytes)?;
+        let header = Header::read(&container)?;
+        let reader = EntryReader::new(container.kind(), Wanted::Planning)?;
+        let columns = Columns::new(&header);
+        let mut files = Vec::new();
+        container.for_each(|cursor| {
+            let entry = reader.read(cursor)?;
+            if entry.is_alive() {
+                files.push(data_file(&entry, line, &header, &columns)?);
+            }
+            Ok(())
+        })?;
+        inherit_row_ids(&mut files, line.first_row_id);
+        let arrow = |primitive: &Option<PrimitiveType>| primitive.as_ref().and_then(primitive_type);
+        Ok(Manifest {
+            partition_types: header.partition_types.iter().map(arrow).collect(),
+            column_types: columns.arrow_types(),
+            spec: header.spec,
+            files,
         })
-        .collect::<Result<Vec<_>>>()?;
-    inherit_row_ids(&mut files, line.first_row_id);
-    let partition_types = types.iter().map(arrow_type).collect();
-    Ok(Manifest { spec, partition_types, column_types, files })
+    };
+    read().map_err(corrupt)
 }
 
-fn arrow_type(data_type: &Type) -> Option<DataType> {
-    data_type.as_primitive_type().and_then(primitive_type)
+/// The columns that something may be known about, by rising field id.
+struct Columns {
+    known: Vec<(i32, PrimitiveType)>,
 }
 
-fn partition_types(header: &::iceberg::spec::ManifestMetadata) -> ::iceberg::Result<Vec<Type>> {
-    let types = header.partition_spec().partition_type(header.schema())?;
-    Ok(types.fields().iter().map(|field| field.field_type.as_ref().clone()).collect())
+impl Columns {
+    fn new(header: &Header) -> Self {
+        let readable = header.columns.iter().filter(|(_, primitive)| primitive_type(primitive).is_some());
+        let mut known: Vec<_> = readable.map(|(id, primitive)| (*id, primitive.clone())).collect();
+        // The column of a position delete file that names the data file is in no table's schema.
+        known.push((DELETE_FILE_PATH_ID, PrimitiveType::String));
+        known.sort_by_key(|(id, _)| *id);
+        Self { known }
+    }
+
+    fn arrow_types(&self) -> HashMap<i32, DataType> {
+        let columns = self.known.iter().filter(|(id, _)| *id != DELETE_FILE_PATH_ID);
+        columns.filter_map(|(id, primitive)| Some((*id, primitive_type(primitive)?))).collect()
+    }
+
+    /// What an entry says about them. Planning has no use for what is below the top level.
+    fn bounds(&self, entry: &Entry<'_>) -> Vec<(i32, ColumnBounds)> {
+        let mut found = vec![ColumnBounds::default(); self.known.len()];
+        let place = |id: &i32| self.known.binary_search_by_key(id, |(id, _)| *id).ok();
+        let count = |count: &i64| u64::try_from(*count).ok();
+        for (id, nulls) in &entry.null_counts {
+            place(id).into_iter().for_each(|at| found[at].null_count = count(nulls));
+        }
+        for (id, nans) in &entry.nan_counts {
+            place(id).into_iter().for_each(|at| found[at].nan_count = count(nans));
+        }
+        for (id, bound) in &entry.lower_bounds {
+            place(id).into_iter().for_each(|at| found[at].lower = scalar_of_bytes(bound, &self.known[at].1));
+        }
+        for (id, bound) in &entry.upper_bounds {
+            place(id).into_iter().for_each(|at| found[at].upper = scalar_of_bytes(bound, &self.known[at].1));
+        }
+        let said = |bounds: &ColumnBounds| {
+            bounds.lower.is_some() || bounds.upper.is_some() || bounds.null_count.is_some()
+        };
+        self.known.iter().map(|(id, _)| *id).zip(found).filter(|(_, bounds)| said(bounds)).collect()
+    }
 }
 
 /// The data sequence number: written down, or inherited by files that this manifest's commit added.
-fn sequence_number(entry: &ManifestEntry, line: &ManifestFile) -> Option<i64> {
-    match entry.sequence_number() {
+fn sequence_number(entry: &Entry<'_>, line: &ManifestFile) -> Option<i64> {
+    match entry.sequence_number {
         Some(number) if number >= 0 => Some(number),
-        _ if entry.status() == ManifestStatus::Added => Some(line.sequence_number),
+        _ if entry.is_added() => Some(line.sequence_number),
         // Before version 2 nothing has a sequence number, and all of it counts as 0.
         _ if line.sequence_number == 0 => Some(0),
         _ => None,
@@ -313,13 +339,13 @@ fn inherit_row_ids(files: &mut [DataFile], manifest_first: Option<i64>) {
 fn unsupported(
     content: Content,
     format: FileFormat,
-    file: &::iceberg::spec::DataFile,
+    entry: &Entry<'_>,
     line: &ManifestFile,
 ) -> Option<&'static str> {
     if line.deletes == (content == Content::Data) {
         return Some("a manifest with both data files and delete files");
     }
-    if file.key_metadata().is_some() {
+    if entry.key_metadata.is_some() {
         return Some("encryption");
     }
     match (content, format) {
@@ -336,73 +362,61 @@ fn unsupported(
 }
 
 fn data_file(
-    entry: &ManifestEntry,
-    sequence_number: i64,
+    entry: &Entry<'_>,
     line: &ManifestFile,
-    partition_types: &[Type],
-    column_types: &HashMap<i32, DataType>,
+    header: &Header,
+    columns: &Columns,
 ) -> Result<DataFile, String> {
-    let file = entry.data_file();
-    let content = match file.content_type() {
-        DataContentType::Data => Content::Data,
-        DataContentType::PositionDeletes => Content::PositionDeletes,
-        DataContentType::EqualityDeletes => Content::EqualityDeletes,
+    let content = match entry.content {
+        0 => Content::Data,
+        1 => Content::PositionDeletes,
+        2 => Content::EqualityDeletes,
+        other => return Err(format!("content {other} of a file is not known")),
     };
-    let format = match file.file_format() {
-        DataFileFormat::Parquet => FileFormat::Parquet,
-        DataFileFormat::Avro => FileFormat::Avro,
-        DataFileFormat::Orc => FileFormat::Orc,
-        DataFileFormat::Puffin => FileFormat::Puffin,
+    let format = match entry.format {
+        name if name.eq_ignore_ascii_case("parquet") => FileFormat::Parquet,
+        name if name.eq_ignore_ascii_case("avro") => FileFormat::Avro,
+        name if name.eq_ignore_ascii_case("orc") => FileFormat::Orc,
+        name if name.eq_ignore_ascii_case("puffin") => FileFormat::Puffin,
+        other => return Err(format!("file format {other:?} is not known")),
     };
-    let partition = file.partition();
-    if partition.fields().len() != partition_types.len() {
-        return Err("a partition tuple has not as many values as its spec".to_owned());
-    }
-    let value = |(value, kind): (Option<&Literal>, &Type)| match (value, kind) {
-        (None, _) => Ok(None),
-        (Some(Literal::Primitive(value)), Type::Primitive(primitive)) => scalar(value, primitive)
-            .map(Some)
-            .ok_or_else(|| format!("a partition value is not of type {primitive}")),
-        _ => Err("a partition value is nested".to_owned()),
-    };
-    let partition = partition.iter().zip(partition_types).map(value).collect::<Result<_, _>>()?;
+    let count = |value: i64, what: &str| u64::try_from(value).map_err(|_| format!("a {what} is below zero"));
     Ok(DataFile {
-        path: file.file_path().to_owned(),
-        size_bytes: file.file_size_in_bytes(),
-        record_count: file.record_count(),
-        sequence_number,
-        unsupported: unsupported(content, format, file, line),
+        path: entry.path.to_owned(),
+        size_bytes: count(entry.size_bytes, "file size")?,
+        record_count: count(entry.record_count, "row count")?,
+        sequence_number: sequence_number(entry, line)
+            .ok_or("a file that was there before has no sequence number")?,
+        unsupported: unsupported(content, format, entry, line),
         content,
         format,
-        partition,
-        split_offsets: file.split_offsets().unwrap_or_default().to_vec(),
-        columns: columns(file, column_types),
-        first_row_id: file.first_row_id(),
-        sort_order_id: file.sort_order_id(),
-        equality_ids: file.equality_ids().unwrap_or_default(),
-        referenced_data_file: file.referenced_data_file(),
-        content_offset: file.content_offset(),
-        content_size_bytes: file.content_size_in_bytes(),
+        partition: partition(entry, header)?,
+        split_offsets: entry.split_offsets.clone(),
+        columns: columns.bounds(entry),
+        first_row_id: entry.first_row_id,
+        sort_order_id: entry.sort_order_id,
+        equality_ids: entry.equality_ids.clone(),
+        referenced_data_file: entry.referenced_data_file.map(str::to_owned),
+        content_offset: entry.content_offset,
+        content_size_bytes: entry.content_size_bytes,
     })
 }
 
-/// What is known about the top-level columns. Planning has no use for what is below them.
-fn columns(
-    file: &::iceberg::spec::DataFile,
-    column_types: &HashMap<i32, DataType>,
-) -> Vec<(i32, ColumnBounds)> {
-    let column = |id: &i32| {
-        let bounds = ColumnBounds {
-            lower: file.lower_bounds().get(id).and_then(scalar_of),
-            upper: file.upper_bounds().get(id).and_then(scalar_of),
-            null_count: file.null_value_counts().get(id).copied(),
-            nan_count: file.nan_value_counts().get(id).copied(),
-        };
-        let known = bounds.lower.is_some() || bounds.upper.is_some() || bounds.null_count.is_some();
-        known.then_some((*id, bounds))
+/// The partition tuple, in the order of the spec.
+fn partition(entry: &Entry<'_>, header: &Header) -> Result<Vec<Option<ScalarValue>>, String> {
+    let value = |(index, field): (usize, &PartitionField)| {
+        let by_id = entry.partition.iter().find(|(id, _)| *id == Some(field.field_id));
+        // Without ids the fields are those of the spec, in its order.
+        let by_place = || entry.partition.get(index).filter(|(id, _)| id.is_none());
+        let (_, value) = by_id
+            .or_else(by_place)
+            .ok_or_else(|| format!("a file without a value for partition field {:?}", field.name))?;
+        match (value, &header.partition_types[index]) {
+            (Value::Null, _) => Ok(None),
+            (value, primitive) => scalar_of_value(value, primitive.as_ref())
+                .map(Some)
+                .ok_or_else(|| format!("the value of partition field {:?} is not of its type", field.name)),
+        }
     };
-    let reserved = (file.content_type() == DataContentType::PositionDeletes).then_some(DELETE_FILE_PATH_ID);
-    let mut columns: Vec<_> = column_types.keys().chain(&reserved).filter_map(column).collect();
-    columns.sort_by_key(|(id, _)| *id);
-    columns
+    header.spec.fields.iter().enumerate().map(value).collect()
 }

@@ -10,10 +10,16 @@ pub mod refs;
 mod schema;
 mod value;
 
+mod avro;
+mod entry;
+mod list_entry;
 mod manifest;
+mod manifest_header;
 mod transform;
 
 mod builder;
+#[cfg(test)]
+mod decode_tests;
 mod manifest_writer;
 #[cfg(test)]
 mod tests;
