@@ -18,38 +18,38 @@ pub(super) enum Wanted {
 
 /// One line of a manifest. Bytes are as the writer put them.
 #[derive(Debug, Default)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// 0 existing, 1 added, 2 deleted.
-    pub(super) status: i32,
-    pub(super) snapshot_id: Option<i64>,
-    pub(super) sequence_number: Option<i64>,
-    pub(super) file_sequence_number: Option<i64>,
-    pub(super) content: i32,
-    pub(super) path: &'a str,
-    pub(super) format: &'a str,
+    pub(crate) status: i32,
+    pub(crate) snapshot_id: Option<i64>,
+    pub(crate) sequence_number: Option<i64>,
+    pub(crate) file_sequence_number: Option<i64>,
+    pub(crate) content: i32,
+    pub(crate) path: &'a str,
+    pub(crate) format: &'a str,
     /// The partition tuple, by its fields' ids, or by place for those without.
-    pub(super) partition: Vec<(Option<i32>, Value<'a>)>,
-    pub(super) record_count: i64,
-    pub(super) size_bytes: i64,
-    pub(super) column_sizes: Vec<(i32, i64)>,
-    pub(super) value_counts: Vec<(i32, i64)>,
-    pub(super) null_counts: Vec<(i32, i64)>,
-    pub(super) nan_counts: Vec<(i32, i64)>,
-    pub(super) lower_bounds: Vec<(i32, &'a [u8])>,
-    pub(super) upper_bounds: Vec<(i32, &'a [u8])>,
-    pub(super) key_metadata: Option<&'a [u8]>,
-    pub(super) split_offsets: Vec<i64>,
-    pub(super) equality_ids: Vec<i32>,
-    pub(super) sort_order_id: Option<i32>,
-    pub(super) first_row_id: Option<i64>,
-    pub(super) referenced_data_file: Option<&'a str>,
-    pub(super) content_offset: Option<i64>,
-    pub(super) content_size_bytes: Option<i64>,
+    pub(crate) partition: Vec<(Option<i32>, Value<'a>)>,
+    pub(crate) record_count: i64,
+    pub(crate) size_bytes: i64,
+    pub(crate) column_sizes: Vec<(i32, i64)>,
+    pub(crate) value_counts: Vec<(i32, i64)>,
+    pub(crate) null_counts: Vec<(i32, i64)>,
+    pub(crate) nan_counts: Vec<(i32, i64)>,
+    pub(crate) lower_bounds: Vec<(i32, &'a [u8])>,
+    pub(crate) upper_bounds: Vec<(i32, &'a [u8])>,
+    pub(crate) key_metadata: Option<&'a [u8]>,
+    pub(crate) split_offsets: Vec<i64>,
+    pub(crate) equality_ids: Vec<i32>,
+    pub(crate) sort_order_id: Option<i32>,
+    pub(crate) first_row_id: Option<i64>,
+    pub(crate) referenced_data_file: Option<&'a str>,
+    pub(crate) content_offset: Option<i64>,
+    pub(crate) content_size_bytes: Option<i64>,
 }
 
 /// A partition value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Null,
     Boolean(bool),
     Whole(i64),

@@ -14,7 +14,7 @@ use super::avro::Container;
 use super::entry::{Entry, EntryReader, Value, Wanted};
 use super::guarded;
 use super::list_entry::{FieldSummary, ListEntry, read_list};
-use super::manifest_header::{Header, result_type};
+use super::manifest_header::Header;
 use super::metadata::{Metadata, PartitionField, PartitionSpec};
 use super::schema::primitive_type;
 use super::value::{scalar_of_bytes, scalar_of_value};
@@ -25,7 +25,7 @@ use crate::name::TableName;
 pub(crate) const DELETE_FILE_PATH_ID: i32 = 2_147_483_546;
 
 /// One line of a manifest list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ManifestFile {
     /// URI of the manifest.
     pub(crate) path: String,
@@ -221,11 +221,7 @@ fn summaries(entry: &ListEntry, spec: &PartitionSpec, metadata: &Metadata) -> Ve
     }
     let summary = |(field, given): (&PartitionField, &FieldSummary)| {
         let transform = field.transform?;
-        let schema = metadata.schema_with_field(field.source_id);
-        let source = schema.and_then(|schema| schema.field_by_id(field.source_id));
-        let source = source.and_then(|source| source.field_type.as_primitive_type());
-        let primitive = result_type(transform, source);
-        let bound = |bytes: &Option<Vec<u8>>| scalar_of_bytes(bytes.as_deref()?, primitive.as_ref()?);
+        let bound = |bytes: &Option<Vec<u8>>| metadata.partition_value(field, bytes.as_deref()?);
         Some(PartitionSummary {
             source_id: field.source_id,
             transform,
@@ -264,6 +260,73 @@ pub(crate) fn decode_manifest(bytes: &[u8], line: &ManifestFile, table: &TableNa
         })
     };
     read().map_err(corrupt)
+}
+
+/// One line of a manifest with what it inherits, for those who want all of it.
+pub(crate) struct EntryRow<'a> {
+    entry: Entry<'a>,
+    line: &'a ListEntry,
+    header: &'a Header,
+}
+
+/// Calls `visit` for every line of a manifest, those of removed files included.
+pub(crate) fn each_entry(
+    bytes: &[u8],
+    line: &ListEntry,
+    table: &TableName,
+    mut visit: impl FnMut(EntryRow<'_>) -> Result<(), String>,
+) -> Result<()> {
+    let mut read = || {
+        let container = Container::open(bytes)?;
+        let header = Header::read(&container)?;
+        let reader = EntryReader::new(container.kind(), Wanted::All)?;
+        container.for_each(|cursor| visit(EntryRow { entry: reader.read(cursor)?, line, header: &header }))
+    };
+    let corrupt = |reason| Error::Corrupt { table: table.clone(), file: line.path.clone(), reason };
+    read().map_err(corrupt)
+}
+
+impl<'a> EntryRow<'a> {
+    /// The line as it is written.
+    pub(crate) fn entry(&self) -> &Entry<'a> {
+        &self.entry
+    }
+
+    /// Whether the file is part of the table.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.entry.is_alive()
+    }
+
+    /// The snapshot that added or removed the file.
+    pub(crate) fn snapshot_id(&self) -> Option<i64> {
+        self.entry.snapshot_id.or(self.line.added_snapshot_id)
+    }
+
+    /// The data sequence number.
+    pub(crate) fn sequence_number(&self) -> Option<i64> {
+        self.inherited(self.entry.sequence_number)
+    }
+
+    /// The sequence number of the commit that added the file.
+    pub(crate) fn file_sequence_number(&self) -> Option<i64> {
+        self.inherited(self.entry.file_sequence_number)
+    }
+
+    /// The partition spec of the file.
+    pub(crate) fn spec_id(&self) -> i32 {
+        self.header.spec.id
+    }
+
+    /// The partition tuple, by the ids of the partition fields.
+    pub(crate) fn partition(&self) -> Result<Vec<(i32, Option<ScalarValue>)>, String> {
+        let ids = self.header.spec.fields.iter().map(|field| field.field_id);
+        Ok(ids.zip(partition(&self.entry, self.header)?).collect())
+    }
+
+    fn inherited(&self, number: Option<i64>) -> Option<i64> {
+        let inherits = self.entry.is_added() || self.line.sequence_number == 0;
+        number.filter(|number| *number >= 0).or(inherits.then_some(self.line.sequence_number))
+    }
 }
 
 /// The columns that something may be known about, by rising field id.

@@ -1,20 +1,24 @@
 //! One version of a table's metadata, parsed and checked.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::sync::Arc;
 
-use ::iceberg::io::FileIO;
-use ::iceberg::spec::{FormatVersion, SchemaRef as SpecSchemaRef, TableMetadata};
+use ::iceberg::spec::{FormatVersion, PrimitiveType, SchemaRef as SpecSchemaRef, TableMetadata};
 use arrow::datatypes::DataType;
 use bytes::Bytes;
+use datafusion::scalar::ScalarValue;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tarn_scan::write::Transform;
 use uuid::Uuid;
 
 use super::guarded;
+use super::manifest_header::result_type;
+use super::older::{self, TakenOut};
 use super::schema::{TableSchema, primitive_type, table_schema, unknown_types};
 use super::transform::transform;
+use super::value::scalar_of_bytes;
 use crate::error::{Error, Result};
 use crate::name::TableName;
 
@@ -26,6 +30,7 @@ const FORMAT_VERSION_MAX: u64 = 3;
 pub struct Metadata {
     spec: Arc<TableMetadata>,
     refs: BTreeMap<String, Reference>,
+    taken_out: TakenOut,
     json_bytes: usize,
     /// Arrow schemas made so far, by schema id.
     schemas: Mutex<HashMap<i32, Arc<TableSchema>>>,
@@ -38,6 +43,19 @@ pub struct Reference {
     pub snapshot_id: i64,
     /// Whether it moves with commits.
     pub kind: ReferenceKind,
+    /// How long it and its snapshots are kept.
+    pub retention: Retention,
+}
+
+/// How long a named snapshot is kept; what is not said is as the table's properties say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Age from which on it may be removed.
+    pub max_ref_age_ms: Option<i64>,
+    /// Age from which on the snapshots of a branch may be removed.
+    pub max_snapshot_age_ms: Option<i64>,
+    /// As many of a branch are kept whatever their age.
+    pub min_snapshots_to_keep: Option<i32>,
 }
 
 /// The kinds of named snapshots.
@@ -62,8 +80,10 @@ pub struct Snapshot {
     pub timestamp_ms: i64,
     /// The schema it was written with, if that is known.
     pub schema_id: Option<i32>,
-    /// URI of its manifest list.
+    /// URI of its manifest list; empty if it has none.
     pub manifest_list: String,
+    /// URIs of its manifests, if it has no list of them, as some of version 1.
+    pub manifests: Option<Arc<[String]>>,
     /// `append`, `overwrite`, `replace` or `delete`.
     pub operation: String,
     /// What the writer said about it.
@@ -110,16 +130,13 @@ impl Metadata {
     /// that we do not know; both name the table.
     pub(crate) async fn parse(bytes: Bytes, table: &TableName, file: &str) -> Result<Self> {
         let corrupt = |reason: String| Error::Corrupt { table: table.clone(), file: file.to_owned(), reason };
-        let gzipped = bytes.starts_with(&[0x1f, 0x8b]);
-        if gzipped {
-            let spec = parse_gzipped(bytes).await.map_err(corrupt)?;
-            return Self::from_spec(spec).map_err(corrupt);
-        }
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
+        let bytes = unpacked(bytes).map_err(corrupt)?;
+        let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
         check_known(&json, table)?;
         let refs = references(&json);
+        let taken_out = older::take_out(&mut json);
         let spec = guarded(|| Ok(serde_json::from_value::<TableMetadata>(json)?)).map_err(corrupt)?;
-        Ok(Self::new(spec, refs, bytes.len()))
+        Ok(Self { taken_out, ..Self::new(spec, refs, bytes.len()) })
     }
 
     /// Metadata of a new version, as the builder made it.
@@ -132,10 +149,14 @@ impl Metadata {
     fn new(spec: TableMetadata, mut refs: BTreeMap<String, Reference>, json_bytes: usize) -> Self {
         // Tables of version 1 need not say what their main branch is.
         if let Some(snapshot_id) = spec.current_snapshot_id() {
-            refs.entry(MAIN_BRANCH.to_owned())
-                .or_insert(Reference { snapshot_id, kind: ReferenceKind::Branch });
+            refs.entry(MAIN_BRANCH.to_owned()).or_insert(Reference {
+                snapshot_id,
+                kind: ReferenceKind::Branch,
+                retention: Retention::default(),
+            });
         }
-        Self { spec: Arc::new(spec), refs, json_bytes, schemas: Mutex::default() }
+        let taken_out = TakenOut::default();
+        Self { spec: Arc::new(spec), refs, taken_out, json_bytes, schemas: Mutex::default() }
     }
 
     /// The bytes of a metadata file.
@@ -204,14 +225,26 @@ impl Metadata {
 
     /// The snapshot with this id.
     pub fn snapshot(&self, id: i64) -> Option<Snapshot> {
-        self.spec.snapshot_by_id(id).map(|snapshot| own_snapshot(snapshot))
+        self.spec.snapshot_by_id(id).map(|snapshot| self.own_snapshot(snapshot))
     }
 
     /// All snapshots, in the order of time.
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        let mut snapshots: Vec<_> = self.spec.snapshots().map(|snapshot| own_snapshot(snapshot)).collect();
+        let mut snapshots: Vec<_> =
+            self.spec.snapshots().map(|snapshot| self.own_snapshot(snapshot)).collect();
         snapshots.sort_by_key(|snapshot| (snapshot.sequence_number, snapshot.timestamp_ms, snapshot.id));
         snapshots
+    }
+
+    fn own_snapshot(&self, snapshot: &::iceberg::spec::Snapshot) -> Snapshot {
+        let manifests = self.taken_out.manifests.get(&snapshot.snapshot_id()).cloned();
+        Snapshot { manifests, ..own_snapshot(snapshot) }
+    }
+
+    /// The metadata files before this one, oldest first: when each was replaced, and its URI.
+    pub(crate) fn metadata_log(&self) -> Vec<(i64, String)> {
+        let log = self.spec.metadata_log().iter();
+        log.map(|entry| (entry.timestamp_ms, entry.metadata_file.clone())).collect()
     }
 
     /// The partition spec that new files have.
@@ -249,6 +282,11 @@ impl Metadata {
         serde_json::to_value(self.spec.schema_by_id(id)?.as_ref()).ok()
     }
 
+    /// Whether a commit would lose what the crate cannot hold: see [`older`].
+    pub(crate) fn is_read_only(&self) -> bool {
+        !self.taken_out.is_empty()
+    }
+
     /// Whether the table's files are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.spec.encryption_keys_iter().len() > 0 || self.properties().contains_key("encryption.key-id")
@@ -283,6 +321,23 @@ impl Metadata {
         field.field_type.as_primitive_type().and_then(primitive_type)
     }
 
+    /// The type of a partition field's values; `None` for one that is not known.
+    fn partition_primitive(&self, field: &PartitionField) -> Option<PrimitiveType> {
+        let schema = self.schema_with_field(field.source_id);
+        let source = schema.and_then(|schema| schema.field_by_id(field.source_id));
+        result_type(field.transform?, source.and_then(|source| source.field_type.as_primitive_type()))
+    }
+
+    /// The same as Arrow has it.
+    pub(crate) fn partition_field_type(&self, field: &PartitionField) -> Option<DataType> {
+        primitive_type(&self.partition_primitive(field)?)
+    }
+
+    /// A bound of a partition field, as a manifest list has it.
+    pub(crate) fn partition_value(&self, field: &PartitionField, bytes: &[u8]) -> Option<ScalarValue> {
+        scalar_of_bytes(bytes, &self.partition_primitive(field)?)
+    }
+
     /// About the heap that this takes: the crate's structs hold what the JSON does, twice over.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.json_bytes * 3
@@ -292,20 +347,17 @@ impl Metadata {
 /// The branch that is read if none is asked for.
 pub(crate) const MAIN_BRANCH: &str = "main";
 
-async fn parse_gzipped(bytes: Bytes) -> Result<TableMetadata, String> {
-    // The crate unpacks only what it reads itself, so it reads from memory.
-    const FILE: &str = "memory:///gzipped.metadata.json";
-    let memory = FileIO::new_with_memory();
-    let read = async {
-        memory.new_output(FILE)?.write(bytes).await?;
-        TableMetadata::read_from(&memory, FILE).await
-    };
-    let read = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(read)).await;
-    match read {
-        Ok(Ok(spec)) => Ok(spec),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("not readable".to_owned()),
+/// Bytes of a metadata file without gzip, which shows in the first of them whatever the file's name.
+fn unpacked(bytes: Bytes) -> Result<Bytes, String> {
+    const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
     }
+    let mut json = Vec::new();
+    let read =
+        flate2::read::MultiGzDecoder::new(bytes.as_ref()).take(UNPACKED_BYTES_MAX).read_to_end(&mut json);
+    read.map_err(|error| format!("gzip: {error}"))?;
+    Ok(Bytes::from(json))
 }
 
 /// Refuses what the crate's parser would only call invalid.
@@ -337,7 +389,14 @@ fn references(json: &Value) -> BTreeMap<String, Reference> {
             "tag" => ReferenceKind::Tag,
             _ => ReferenceKind::Branch,
         };
-        Some(Reference { snapshot_id, kind })
+        let retention = Retention {
+            max_ref_age_ms: value["max-ref-age-ms"].as_i64(),
+            max_snapshot_age_ms: value["max-snapshot-age-ms"].as_i64(),
+            min_snapshots_to_keep: value["min-snapshots-to-keep"]
+                .as_i64()
+                .and_then(|n| i32::try_from(n).ok()),
+        };
+        Some(Reference { snapshot_id, kind, retention })
     };
     refs.iter().filter_map(|(name, value)| Some((name.clone(), reference(value)?))).collect()
 }
@@ -351,6 +410,7 @@ fn own_snapshot(snapshot: &::iceberg::spec::Snapshot) -> Snapshot {
         // Not `Snapshot::schema`, which panics without an id.
         schema_id: snapshot.schema_id(),
         manifest_list: snapshot.manifest_list().to_owned(),
+        manifests: None,
         operation: snapshot.summary().operation.as_str().to_owned(),
         summary: snapshot.summary().additional_properties.clone(),
         encrypted: snapshot.encryption_key_id().is_some(),

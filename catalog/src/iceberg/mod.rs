@@ -15,6 +15,7 @@ mod entry;
 mod list_entry;
 mod manifest;
 mod manifest_header;
+mod older;
 mod transform;
 
 mod builder;
@@ -27,14 +28,15 @@ mod updates;
 mod view;
 
 pub use metadata::{
-    HistoryEntry, Metadata, PartitionField, PartitionSpec, Reference, ReferenceKind, Snapshot,
+    HistoryEntry, Metadata, PartitionField, PartitionSpec, Reference, ReferenceKind, Retention, Snapshot,
 };
 pub use schema::TableSchema;
 pub use view::{DIALECT, ViewDefinition, ViewMetadata};
 
+pub(crate) use list_entry::ListEntry;
 pub(crate) use manifest::{
-    ColumnBounds, Content, DELETE_FILE_PATH_ID, DataFile, FileFormat, Manifest, ManifestFile,
-    PartitionSummary, decode_list, decode_manifest,
+    ColumnBounds, Content, DELETE_FILE_PATH_ID, DataFile, EntryRow, FileFormat, Manifest, ManifestFile,
+    PartitionSummary, decode_list, decode_manifest, each_entry, list_entries,
 };
 
 #[allow(unused_imports, reason = "what the write room takes from here grows with it")]

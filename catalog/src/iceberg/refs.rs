@@ -24,14 +24,24 @@ pub(crate) fn resolve(table: &TableName, metadata: &Metadata, at: Option<&TimeTr
         return Ok(with_current_schema(metadata, metadata.current_snapshot_id()));
     };
     let not_found = |near| Error::SnapshotNotFound { table: table.clone(), what: describe(at), near };
+    // What it names was there, and is not any more.
+    let expired = |id| Error::SnapshotNotFound {
+        table: table.clone(),
+        what: format!("snapshot {id} any more (it was expired), which is the {}", describe(at)),
+        near: None,
+    };
     match at {
         TimeTravel::Snapshot(id) => with_own_schema(metadata, *id).ok_or_else(|| not_found(None)),
-        TimeTravel::Timestamp(ms) => snapshot_at(metadata, *ms)
-            .and_then(|id| with_own_schema(metadata, id))
-            .ok_or_else(|| not_found(None)),
+        TimeTravel::Timestamp(ms) => {
+            let id = snapshot_at(metadata, *ms).ok_or_else(|| not_found(None))?;
+            with_own_schema(metadata, id).ok_or_else(|| expired(id))
+        }
         TimeTravel::Ref(name) => match metadata.refs().get(name) {
             Some(found) if found.kind == ReferenceKind::Tag => {
-                with_own_schema(metadata, found.snapshot_id).ok_or_else(|| not_found(None))
+                with_own_schema(metadata, found.snapshot_id).ok_or_else(|| expired(found.snapshot_id))
+            }
+            Some(found) if metadata.spec().snapshot_by_id(found.snapshot_id).is_none() => {
+                Err(expired(found.snapshot_id))
             }
             Some(found) => Ok(with_current_schema(metadata, Some(found.snapshot_id))),
             None if name == MAIN_BRANCH => Ok(with_current_schema(metadata, None)),

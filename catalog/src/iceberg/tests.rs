@@ -187,6 +187,44 @@ async fn version_1_without_schema_ids_is_read() {
 }
 
 #[tokio::test]
+async fn version_1_snapshots_name_their_manifests_themselves() {
+    let metadata = json!({
+        "format-version": 1, "table-uuid": "b2a8a1fd-44a0-4f2b-8bd4-3d1e3a4f3c11", "location": "/t",
+        "last-updated-ms": 1000, "last-column-id": 1,
+        "schema": {"type": "struct", "fields": [{"id": 1, "name": "id", "required": false, "type": "long"}]},
+        "partition-spec": [], "properties": {}, "current-snapshot-id": 1,
+        "snapshots": [{"snapshot-id": 1, "timestamp-ms": 1000, "manifests": ["/t/a.avro", "/t/b.avro"]}],
+    });
+    let metadata = parse(&metadata).await.unwrap();
+    let manifests = metadata.snapshot(1).unwrap().manifests.unwrap();
+    assert_eq!(*manifests, ["/t/a.avro", "/t/b.avro"]);
+    assert!(metadata.is_read_only());
+}
+
+#[tokio::test]
+async fn names_of_expired_snapshots_are_told_from_names_that_never_were() {
+    let mut json = version_2();
+    json["refs"]["old"] = json!({"snapshot-id": 99, "type": "branch"});
+    json["refs"]["release"] = json!({"snapshot-id": 98, "type": "tag", "max-ref-age-ms": 5});
+    json["snapshot-log"] =
+        json!([{"snapshot-id": 97, "timestamp-ms": 500}, {"snapshot-id": 2, "timestamp-ms": 2000}]);
+    let metadata = parse(&json).await.unwrap();
+    assert!(metadata.is_read_only());
+    assert_eq!(metadata.refs()["release"].retention.max_ref_age_ms, Some(5));
+    let message = |at: TimeTravel| refs::resolve(&table(), &metadata, Some(&at)).unwrap_err().to_string();
+    for (at, id) in [
+        (TimeTravel::Ref("old".into()), 99),
+        (TimeTravel::Ref("release".into()), 98),
+        (TimeTravel::Timestamp(700), 97),
+    ] {
+        let message = message(at);
+        assert!(message.contains(&format!("snapshot {id} any more (it was expired)")), "{message}");
+    }
+    assert!(message(TimeTravel::Ref("never".into())).contains(r#"branch or tag "never""#));
+    assert!(refs::resolve(&table(), &metadata, Some(&TimeTravel::Ref("main".into()))).is_ok());
+}
+
+#[tokio::test]
 async fn manifest_and_list_give_partitions_bounds_and_inherited_numbers() {
     let metadata = parse(&version_2()).await.unwrap();
     let (list, manifest) = written(&metadata, false, DataFileFormat::Parquet).await;

@@ -87,6 +87,9 @@ impl Files {
         metadata: &Metadata,
         snapshot: &Snapshot,
     ) -> Result<Arc<ManifestBlock>> {
+        if let Some(manifests) = &snapshot.manifests {
+            return Ok(Arc::new(ManifestBlock::of_paths(manifests, metadata)));
+        }
         let file = snapshot.manifest_list.as_str();
         let load = async {
             let bytes = self.read(table, file).await?;

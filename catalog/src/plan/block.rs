@@ -28,6 +28,12 @@ impl ManifestBlock {
         Self { containers: builder.finish(), files }
     }
 
+    /// Of a snapshot that names its manifests and says nothing about them, as some of version 1 do.
+    pub(crate) fn of_paths(paths: &[String], metadata: &Metadata) -> Self {
+        let line = |path: &String| ManifestFile { path: path.clone(), ..ManifestFile::default() };
+        Self::new(paths.iter().map(line).collect(), metadata)
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         let file = |file: &ManifestFile| {
             size_of::<ManifestFile>()

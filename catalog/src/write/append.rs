@@ -300,6 +300,11 @@ pub(super) fn refuse_unwritable(name: &TableName, metadata: &Metadata) -> Result
     if metadata.format_version() > 2 {
         return Err(not_supported("writing to a table of format version 3"));
     }
+    if metadata.is_read_only() {
+        return Err(not_supported(
+            "writing to a table whose metadata has an older form, or names expired snapshots",
+        ));
+    }
     if metadata.is_encrypted() {
         return Err(not_supported("writing to an encrypted table"));
     }
