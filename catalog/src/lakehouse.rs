@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::catalog::TableProvider;
 use tarn_scan::storage::Router;
 
 use crate::backend::{self, Backend, LoadedTable, TableIdent};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result, nearest};
 use crate::iceberg::refs;
 use crate::metadata_cache::{Files, Pointers};
 use crate::name::{TableName, TimeTravel};
-use crate::provider::PinnedTable;
+use crate::provider::{PinnedTable, metadata_tables};
 use crate::view::View;
 use crate::write::CommitQueues;
 
@@ -125,6 +126,12 @@ impl Lakehouse {
             }
             other => other,
         }
+    }
+
+    /// A table of the schema `system`, which every catalog has beside its own; `None` if there is no such.
+    pub fn system_table(&self, catalog: &str, table: &str) -> Option<Arc<dyn TableProvider>> {
+        let known = table == "tables" && self.inner.catalogs.contains_key(catalog);
+        known.then(|| metadata_tables::tables(self.clone(), catalog))
     }
 
     /// Makes a schema.

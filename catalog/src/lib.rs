@@ -43,6 +43,7 @@ pub use iceberg::ViewDefinition;
 pub use lakehouse::{Lakehouse, Relation};
 pub use name::{TableName, TimeTravel};
 pub use plan::FilePlan;
+pub use provider::metadata_tables::MetadataTable;
 pub use provider::{PartitionColumn, PinnedTable};
 pub use view::View;
 pub use write::*;

@@ -4,6 +4,7 @@
 //! thing in DataFusion's terms. Whoever pins a table twice may see two
 //! snapshots, so a query pins each of its tables once.
 
+pub(crate) mod metadata_tables;
 mod table;
 
 use std::collections::HashMap;
@@ -130,6 +131,16 @@ impl PinnedTable {
     /// URI of the table's folder.
     pub fn location(&self) -> &str {
         self.metadata().location()
+    }
+
+    /// When the snapshot was made, in milliseconds since the epoch.
+    pub fn last_commit_ms(&self) -> Option<i64> {
+        self.pin.snapshot.as_ref().map(|snapshot| snapshot.timestamp_ms)
+    }
+
+    /// Data files in the snapshot, if its writer said so.
+    pub fn file_count(&self) -> Option<u64> {
+        self.total("total-data-files")
     }
 
     /// Rows in the snapshot, if its writer said so.

@@ -15,11 +15,14 @@ use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
 use futures::{StreamExt, TryStreamExt};
-use tarn_catalog::{Lakehouse, PinnedTable, TableName, TimeTravel};
+use tarn_catalog::{Lakehouse, MetadataTable, PinnedTable, TableName, TimeTravel};
 
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sql::{ObjectName, Selector, split_selector};
+
+/// The schema with tables about a catalog's tables: `system.tables`. Not listed, like metadata tables.
+const SYSTEM_SCHEMA: &str = "system";
 
 /// How many schemas are listed at once.
 const LISTINGS_CONCURRENT: usize = 8;
@@ -82,6 +85,21 @@ impl Pins {
         let pinned = self.inner.lakehouse.pin(&table, at.as_ref()).await?;
         // Two scans of one table may have raced; the first pin stands for both.
         Ok(self.tables().entry(key).or_insert(pinned).clone())
+    }
+
+    /// What a table says about itself: `name` is `table$kind`, with a selector of time travel if there is one.
+    async fn metadata_table(
+        &self,
+        catalog: &str,
+        schema: &str,
+        table: &str,
+        kind: MetadataTable,
+        name: &str,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let (plain, _) = split_selector(name);
+        let selector = &name[plain.len()..];
+        let pinned = self.pin(catalog, schema, &format!("{table}{selector}")).await?;
+        Ok(pinned.metadata_table(kind, !selector.is_empty())?)
     }
 
     /// Every table pinned so far.
@@ -184,6 +202,15 @@ impl SchemaProvider for Schema {
         &self,
         name: &str,
     ) -> datafusion::error::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if self.schema == SYSTEM_SCHEMA
+            && let Some(table) = self.pins.inner.lakehouse.system_table(&self.catalog, name)
+        {
+            return Ok(Some(table));
+        }
+        if let Some((table, kind)) = MetadataTable::split(split_selector(name).0) {
+            let metadata = self.pins.metadata_table(&self.catalog, &self.schema, table, kind, name).await;
+            return metadata.map(Some).map_err(Error::into_datafusion);
+        }
         let listed = self.table_names();
         match self.pins.pin(&self.catalog, &self.schema, name).await {
             Ok(pinned) => Ok(Some(pinned.provider())),
