@@ -197,6 +197,10 @@ pub(super) fn column_cell(bounds: &ColumnBounds, data_type: &DataType, rows: u64
         return Cell { null_count, ..Cell::default() };
     }
     let (min, max) = (bounds.lower.clone().and_then(lower_bound), bounds.upper.clone().and_then(upper_bound));
+    // A lower bound above the upper one tells that one of them is garbage, and not which.
+    if min.as_ref().zip(max.as_ref()).is_some_and(|(min, max)| min > max) {
+        return Cell { null_count, ..Cell::default() };
+    }
     let attained = min.is_some() && max.is_some() && is_whole(data_type);
     Cell { min, max, null_count, attained }
 }

@@ -46,8 +46,9 @@ pub(super) fn lower_bound(value: ScalarValue) -> Option<ScalarValue> {
     match value {
         ScalarValue::Float32(Some(v)) if v.is_nan() => None,
         ScalarValue::Float64(Some(v)) if v.is_nan() => None,
-        ScalarValue::Float32(Some(0.0)) => Some(ScalarValue::Float32(Some(-0.0))),
-        ScalarValue::Float64(Some(0.0)) => Some(ScalarValue::Float64(Some(-0.0))),
+        // The engine tells the zeros apart in IN and not elsewhere: a bound below both is right for either.
+        ScalarValue::Float32(Some(0.0)) => Some(ScalarValue::Float32(Some(-f32::from_bits(1)))),
+        ScalarValue::Float64(Some(0.0)) => Some(ScalarValue::Float64(Some(-f64::from_bits(1)))),
         value => Some(value),
     }
 }
@@ -58,8 +59,8 @@ pub(super) fn upper_bound(value: ScalarValue) -> Option<ScalarValue> {
         ScalarValue::Float32(Some(v)) if v.is_nan() => None,
         ScalarValue::Float64(Some(v)) if v.is_nan() => None,
         // A pattern of zero matches both of its signs.
-        ScalarValue::Float32(Some(0.0)) => Some(ScalarValue::Float32(Some(0.0))),
-        ScalarValue::Float64(Some(0.0)) => Some(ScalarValue::Float64(Some(0.0))),
+        ScalarValue::Float32(Some(0.0)) => Some(ScalarValue::Float32(Some(f32::from_bits(1)))),
+        ScalarValue::Float64(Some(0.0)) => Some(ScalarValue::Float64(Some(f64::from_bits(1)))),
         value => Some(value),
     }
 }

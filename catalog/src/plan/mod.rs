@@ -17,6 +17,8 @@ mod deletes;
 mod groups;
 mod interval;
 mod partition_key;
+#[cfg(test)]
+mod property_tests;
 mod prune;
 mod statistics;
 #[cfg(test)]
