@@ -17,7 +17,7 @@ use datafusion::logical_expr::{Accumulator, Expr};
 use datafusion::scalar::ScalarValue;
 
 use super::block::{FileBlock, FileEntry};
-use super::containers::{ColumnArrays, Containers, concat, converted, gather};
+use super::containers::{ColumnArrays, Containers, concat, converted};
 use crate::iceberg::TableSchema;
 
 /// The columns of a block, found and converted once for all of its files.
@@ -93,11 +93,9 @@ impl Known<'_> {
 pub(super) fn of_table(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool]) -> Statistics {
     let files = blocks.iter().flat_map(|block| &block.files).zip(kept);
     let files: Vec<_> = files.filter(|(_, kept)| **kept).map(|(file, _)| file).collect();
-    let containers: Vec<_> = blocks.iter().map(|block| &block.containers).collect();
-    let mask = BooleanArray::from(kept.to_vec());
+    let pieces = pieces(blocks, kept);
     let column = |(id, field): (&i32, &Arc<arrow::datatypes::Field>)| {
-        let known =
-            if files.is_empty() { None } else { Gathered::new(*id, field.data_type(), &containers, &mask) };
+        let known = if files.is_empty() { None } else { Gathered::new(*id, field.data_type(), &pieces) };
         known.and_then(|known| known.statistics(&files)).unwrap_or_else(ColumnStatistics::new_unknown)
     };
     Statistics {
@@ -140,30 +138,57 @@ struct Gathered {
     same_type: bool,
 }
 
+/// What is kept of one block: all of it, or the files of a mask.
+struct Piece<'a> {
+    containers: &'a Containers,
+    mask: Option<BooleanArray>,
+    kept: usize,
+}
+
+impl Piece<'_> {
+    fn of(&self, array: &ArrayRef) -> Option<ArrayRef> {
+        match &self.mask {
+            Some(mask) => arrow::compute::filter(array, mask).ok(),
+            None => Some(Arc::clone(array)),
+        }
+    }
+}
+
+/// The blocks of which anything is kept. So a filter that leaves few files costs little, whatever the table's size.
+fn pieces<'a>(blocks: &'a [Arc<FileBlock>], kept: &[bool]) -> Vec<Piece<'a>> {
+    let mut rest = kept;
+    let mut pieces = Vec::new();
+    for block in blocks {
+        let (own, after) = rest.split_at(block.files.len());
+        rest = after;
+        let kept = own.iter().filter(|kept| **kept).count();
+        if kept > 0 {
+            let mask = (kept < own.len()).then(|| BooleanArray::from(own.to_vec()));
+            pieces.push(Piece { containers: &block.containers, mask, kept });
+        }
+    }
+    pieces
+}
+
 impl Gathered {
-    fn new(field_id: i32, data_type: &DataType, blocks: &[&Containers], mask: &BooleanArray) -> Option<Self> {
+    fn new(field_id: i32, data_type: &DataType, pieces: &[Piece<'_>]) -> Option<Self> {
         if data_type.is_nested() {
             return None;
         }
-        let kept = |array: Option<ArrayRef>| arrow::compute::filter(&array?, mask).ok();
-        let bound = |pick: fn(&ColumnArrays) -> Option<&ArrayRef>| gather(blocks, field_id, data_type, pick);
-        let known: Vec<_> = blocks.iter().map(|block| block.columns.get(&field_id)).collect();
-        let each = |other: &DataType, pick: fn(&ColumnArrays) -> ArrayRef| {
-            let arrays = known.iter().zip(blocks).map(|(known, block)| match known {
-                Some(known) => pick(known),
-                None => new_null_array(other, block.len),
+        let known: Vec<_> = pieces.iter().map(|piece| piece.containers.columns.get(&field_id)).collect();
+        let each = |other: &DataType, pick: &dyn Fn(&ColumnArrays) -> Option<ArrayRef>| {
+            let arrays = known.iter().zip(pieces).map(|(known, piece)| match known.and_then(pick) {
+                Some(array) => piece.of(&array),
+                None => Some(new_null_array(other, piece.kept)),
             });
-            concat(arrays.collect())
+            concat(arrays.collect::<Option<_>>()?)
         };
+        let bound = |bound: Option<&ArrayRef>| bound.map(|array| converted(array, data_type));
         Some(Self {
-            min: kept(
-                bound(|arrays| arrays.min.as_ref()).or_else(|| Some(new_null_array(data_type, mask.len()))),
-            )?,
-            max: kept(
-                bound(|arrays| arrays.max.as_ref()).or_else(|| Some(new_null_array(data_type, mask.len()))),
-            )?,
-            null_count: kept(each(&DataType::UInt64, |arrays| Arc::new(arrays.null_count.clone())))?,
-            attained: kept(each(&DataType::Boolean, |arrays| Arc::new(arrays.attained.clone())))?,
+            min: each(data_type, &|arrays| bound(arrays.min.as_ref()))?,
+            max: each(data_type, &|arrays| bound(arrays.max.as_ref()))?,
+            null_count: each(&DataType::UInt64, &|arrays| Some(Arc::new(arrays.null_count.clone())))?,
+            attained: each(&DataType::Boolean, &|arrays| Some(Arc::new(arrays.attained.clone())))?,
             same_type: known.iter().flatten().all(|known| known.data_type == *data_type),
         })
     }
