@@ -447,7 +447,7 @@ async fn columns_that_differ_only_by_case_are_two() {
 /// Every metadata column, after the table's own.
 fn with_metadata(mut fields: Vec<Field>) -> Vec<Field> {
     let partition = vec![Field::new("day", DataType::Utf8View, true)].into();
-    fields.extend(crate::MetadataColumn::ALL.into_iter().map(|column| column.field(&partition)));
+    fields.extend(MetadataColumn::ALL.into_iter().map(|column| column.field(&partition)));
     fields
 }
 
@@ -487,14 +487,14 @@ async fn metadata_columns_are_right_under_splits_filters_and_pruning() {
 #[tokio::test]
 async fn stored_lineage_wins_and_files_without_row_ids_have_none() {
     let table = || {
-        let lineage = |column: crate::MetadataColumn| column.field(&Vec::<Field>::new().into());
+        let lineage = |column: MetadataColumn| column.field(&Vec::<Field>::new().into());
         let stored = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
         let mut table = Table::new(with_metadata(vec![field(1, "id", DataType::Int32)]));
         for first_row_id in [Some(10), None] {
             table = table.file(vec![
                 (field(1, "id", DataType::Int32), ints([1, 2])),
-                (lineage(crate::MetadataColumn::RowId), stored(vec![Some(3), None])),
-                (lineage(crate::MetadataColumn::LastUpdatedSequenceNumber), stored(vec![None, Some(2)])),
+                (lineage(MetadataColumn::RowId), stored(vec![Some(3), None])),
+                (lineage(MetadataColumn::LastUpdatedSequenceNumber), stored(vec![None, Some(2)])),
             ]);
             let last = table.groups.len() - 1;
             table.task(last).first_row_id = first_row_id;
