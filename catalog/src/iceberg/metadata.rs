@@ -5,18 +5,20 @@ use std::io::Read;
 use std::sync::Arc;
 
 use ::iceberg::spec::{FormatVersion, PrimitiveType, SchemaRef as SpecSchemaRef, TableMetadata};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tarn_scan::FIELD_ID_KEY;
 use tarn_scan::write::Transform;
 use uuid::Uuid;
 
 use super::guarded;
 use super::manifest_header::result_type;
+use super::normalise::{self, Extras};
 use super::older::{self, TakenOut};
-use super::schema::{TableSchema, primitive_type, table_schema, unknown_types};
+use super::schema::{TableSchema, primitive_type, table_schema};
 use super::transform::transform;
 use super::value::scalar_of_bytes;
 use crate::error::{Error, Result};
@@ -32,6 +34,7 @@ pub struct Metadata {
     refs: BTreeMap<String, Reference>,
     taken_out: TakenOut,
     json_bytes: usize,
+    extras: Extras,
     /// Arrow schemas made so far, by schema id.
     schemas: Mutex<HashMap<i32, Arc<TableSchema>>>,
 }
@@ -135,18 +138,47 @@ impl Metadata {
         check_known(&json, table)?;
         let refs = references(&json);
         let taken_out = older::take_out(&mut json);
+        let extras = normalise::table(&mut json);
         let spec = guarded(|| Ok(serde_json::from_value::<TableMetadata>(json)?)).map_err(corrupt)?;
-        Ok(Self { taken_out, ..Self::new(spec, refs, bytes.len()) })
+        Ok(Self { taken_out, ..Self::new(spec, refs, extras, bytes.len()) })
     }
 
     /// Metadata of a new version, as the builder made it.
     pub(super) fn from_spec(spec: TableMetadata) -> Result<Self, String> {
-        let json = serde_json::to_value(&spec).map_err(|e| e.to_string())?;
+        let mut json = serde_json::to_value(&spec).map_err(|e| e.to_string())?;
         let json_bytes = json.to_string().len();
-        Ok(Self::new(spec, references(&json), json_bytes))
+        let extras = normalise::table(&mut json);
+        Ok(Self::new(spec, references(&json), extras, json_bytes))
     }
 
-    fn new(spec: TableMetadata, mut refs: BTreeMap<String, Reference>, json_bytes: usize) -> Self {
+    /// Fails with [`Error::NotSupported`] if a commit would lose what the crate does not know of the table.
+    pub(crate) fn check_committable(&self, table: &TableName) -> Result<()> {
+        let not_supported = |feature| Err(Error::NotSupported { table: table.clone(), feature });
+        if let Some(data_type) = self.extras.rewritten() {
+            return not_supported(format!("writing to a table with a column of type {data_type}"));
+        }
+        let lost = |(schema, field, extra): (i32, i32, &normalise::FieldExtra)| {
+            let field = self.spec.schema_by_id(schema).and_then(|schema| schema.field_by_id(field));
+            field.is_none_or(|field| {
+                extra.initial_default.is_some() != field.initial_default.is_some()
+                    || extra.write_default.is_some() != field.write_default.is_some()
+            })
+        };
+        match self.extras.defaults().find(|default| lost(*default)) {
+            Some((_, field, _)) => {
+                let name = self.column_name(field).unwrap_or_else(|| field.to_string());
+                not_supported(format!("writing to a table with the default value of column {name:?}"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn new(
+        spec: TableMetadata,
+        mut refs: BTreeMap<String, Reference>,
+        extras: Extras,
+        json_bytes: usize,
+    ) -> Self {
         // Tables of version 1 need not say what their main branch is.
         if let Some(snapshot_id) = spec.current_snapshot_id() {
             refs.entry(MAIN_BRANCH.to_owned()).or_insert(Reference {
@@ -156,7 +188,7 @@ impl Metadata {
             });
         }
         let taken_out = TakenOut::default();
-        Self { spec: Arc::new(spec), refs, taken_out, json_bytes, schemas: Mutex::default() }
+        Self { spec: Arc::new(spec), refs, taken_out, json_bytes, extras, schemas: Mutex::default() }
     }
 
     /// The bytes of a metadata file.
@@ -259,6 +291,23 @@ impl Metadata {
         specs
     }
 
+    /// The fields of all partition specs together, sorted by id and called as in the newest spec that has them.
+    pub(crate) fn partition_type(&self) -> Fields {
+        let mut fields: BTreeMap<i32, FieldRef> = BTreeMap::new();
+        for spec in self.partition_specs().iter().rev() {
+            for field in &spec.fields {
+                // Void says nothing about rows.
+                let known = field.transform.is_some_and(|transform| transform != Transform::Void);
+                if let Some(data_type) = self.partition_field_type(field).filter(|_| known) {
+                    let id = HashMap::from([(FIELD_ID_KEY.to_owned(), field.field_id.to_string())]);
+                    let field_of = || Arc::new(Field::new(&field.name, data_type, true).with_metadata(id));
+                    fields.entry(field.field_id).or_insert_with(field_of);
+                }
+            }
+        }
+        fields.into_values().collect()
+    }
+
     /// A schema of the table as Arrow has it, made once.
     pub(crate) fn schema(&self, id: i32, table: &TableName) -> Result<Arc<TableSchema>> {
         if let Some(schema) = self.schemas.lock().get(&id) {
@@ -267,7 +316,7 @@ impl Metadata {
         let spec = self.spec.schema_by_id(id).ok_or_else(|| {
             Error::Invalid(format!("table {:?} has no schema with id {id}", table.to_string()))
         })?;
-        let schema = Arc::new(table_schema(spec, table)?);
+        let schema = Arc::new(table_schema(spec, &self.extras, table)?);
         self.schemas.lock().insert(id, Arc::clone(&schema));
         Ok(schema)
     }
@@ -347,7 +396,8 @@ impl Metadata {
 /// The branch that is read if none is asked for.
 pub(crate) const MAIN_BRANCH: &str = "main";
 
-/// Bytes of a metadata file without gzip, which shows in the first of them whatever the file's name.
+/// Bytes of a metadata file without gzip, which shows in the first of them whatever the file's name. A small file
+/// can unpack to anything, so the length has a bound.
 fn unpacked(bytes: Bytes) -> Result<Bytes, String> {
     const UNPACKED_BYTES_MAX: u64 = 1 << 30;
     if !bytes.starts_with(&[0x1f, 0x8b]) {
@@ -365,10 +415,6 @@ fn check_known(json: &Value, table: &TableName) -> Result<()> {
     let not_supported = |feature| Err(Error::NotSupported { table: table.clone(), feature });
     if let Some(version) = json["format-version"].as_u64().filter(|version| *version > FORMAT_VERSION_MAX) {
         return not_supported(format!("format version {version}"));
-    }
-    let schemas = json["schemas"].as_array().into_iter().flatten().chain(json.get("schema"));
-    if let Some(name) = schemas.flat_map(unknown_types).next() {
-        return not_supported(format!("type {name:?}"));
     }
     let specs = json["partition-specs"].as_array().into_iter().flatten();
     let mut fields = specs.flat_map(|spec| spec["fields"].as_array().into_iter().flatten());

@@ -6,6 +6,7 @@
 //! the crate is known to be wrong or to panic, the guard stands here, too.
 
 mod metadata;
+mod normalise;
 pub mod refs;
 mod schema;
 mod value;

@@ -1,15 +1,24 @@
 //! Iceberg schemas as Arrow has them, with field ids in the metadata at every level.
+//!
+//! Defaults travel in the metadata of their fields, as JSON. A column of a
+//! type that we cannot read (variant, geometry, a type of a format to come)
+//! has a place in the schema all the same, so that the others can be read;
+//! whoever reads it must ask [`TableSchema::check_readable`] first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::iceberg::spec::{NestedField, PrimitiveType, Schema as SpecSchema, Type};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
-use serde_json::Value;
 use tarn_scan::FIELD_ID_KEY;
+use tarn_scan::default::{INITIAL_DEFAULT_KEY, WRITE_DEFAULT_KEY};
 
+use super::normalise::{Extras, FieldExtra};
 use crate::error::{Error, Result};
 use crate::name::TableName;
+
+/// Key of the type of a column that cannot be read, in the metadata of an Arrow field.
+pub(crate) const UNREADABLE_TYPE_KEY: &str = "iceberg.type";
 
 /// Key of a column's comment in the metadata of an Arrow field.
 pub(crate) const COMMENT_KEY: &str = "comment";
@@ -24,9 +33,24 @@ pub struct TableSchema {
     /// Field ids of the columns, in their order.
     pub field_ids: Vec<i32>,
     by_name: HashMap<String, usize>,
+    /// Columns that cannot be read, by index: the column, or the field in it, and its type.
+    unreadable: Vec<(usize, String, String)>,
 }
 
 impl TableSchema {
+    /// Fails with [`Error::NotSupported`], which names the column, if one of the columns cannot be read. `None` are
+    /// all columns.
+    pub(crate) fn check_readable(&self, columns: Option<&Vec<usize>>, table: &TableName) -> Result<()> {
+        let wanted = |index: &usize| columns.is_none_or(|columns| columns.contains(index));
+        match self.unreadable.iter().find(|(index, ..)| wanted(index)) {
+            Some((_, column, data_type)) => Err(Error::NotSupported {
+                table: table.clone(),
+                feature: format!("reading column {column:?} of type {data_type}"),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Field id and index of a column.
     pub(crate) fn column(&self, name: &str) -> Option<(i32, usize)> {
         let index = *self.by_name.get(name)?;
@@ -48,47 +72,95 @@ impl TableSchema {
                 .enumerate()
                 .map(|(index, (name, _))| ((*name).to_owned(), index))
                 .collect(),
+            unreadable: Vec::new(),
         }
     }
 }
 
-pub(super) fn table_schema(schema: &SpecSchema, table: &TableName) -> Result<TableSchema> {
+/// `extras` are those of the metadata that the schema is from.
+pub(super) fn table_schema(schema: &SpecSchema, extras: &Extras, table: &TableName) -> Result<TableSchema> {
     let fields = schema.as_struct().fields();
-    let arrow = fields.iter().map(|field| arrow_field(field, table)).collect::<Result<Vec<_>>>()?;
-    let field_ids = fields.iter().map(|field| field.id).collect();
-    let by_name = fields.iter().enumerate().map(|(index, field)| (field.name.clone(), index)).collect();
-    Ok(TableSchema { id: schema.schema_id(), arrow: Arc::new(Schema::new(arrow)), field_ids, by_name })
+    let mut fields_of =
+        Columns { extras, schema_id: schema.schema_id(), table, index: 0, unreadable: Vec::new() };
+    let mut arrow = Vec::with_capacity(fields.len());
+    for (index, field) in fields.iter().enumerate() {
+        fields_of.index = index;
+        arrow.push(fields_of.field(field, "")?);
+    }
+    Ok(TableSchema {
+        id: schema.schema_id(),
+        arrow: Arc::new(Schema::new(arrow)),
+        field_ids: fields.iter().map(|field| field.id).collect(),
+        by_name: fields.iter().enumerate().map(|(index, field)| (field.name.clone(), index)).collect(),
+        unreadable: fields_of.unreadable,
+    })
 }
 
-fn arrow_field(field: &NestedField, table: &TableName) -> Result<FieldRef> {
-    if field.initial_default.is_some() {
-        let feature = format!("column {:?} with a default value for older rows", field.name);
-        return Err(Error::NotSupported { table: table.clone(), feature });
-    }
-    let data_type = match field.field_type.as_ref() {
-        Type::Primitive(primitive) => primitive_type(primitive).ok_or_else(|| Error::NotSupported {
-            table: table.clone(),
-            feature: format!("column {:?} of type {primitive}", field.name),
-        })?,
-        Type::Struct(inner) => {
-            let fields = inner.fields().iter().map(|field| arrow_field(field, table));
-            DataType::Struct(fields.collect::<Result<Vec<_>>>()?.into())
-        }
-        Type::List(list) => DataType::List(arrow_field(&list.element_field, table)?),
-        Type::Map(map) => {
-            let fields = vec![arrow_field(&map.key_field, table)?, arrow_field(&map.value_field, table)?];
-            // The entries are no field in Iceberg, and have no id.
-            DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(fields.into()), false)), false)
-        }
-    };
-    let mut metadata = HashMap::from([(FIELD_ID_KEY.to_owned(), field.id.to_string())]);
-    if let Some(doc) = &field.doc {
-        metadata.insert(COMMENT_KEY.to_owned(), doc.clone());
-    }
-    Ok(Arc::new(Field::new(&field.name, data_type, !field.required).with_metadata(metadata)))
+/// Makes Arrow fields, column by column.
+struct Columns<'a> {
+    extras: &'a Extras,
+    schema_id: i32,
+    table: &'a TableName,
+    /// The current column.
+    index: usize,
+    unreadable: Vec<(usize, String, String)>,
 }
 
-/// The Arrow type of a primitive type; `None` for those of version 3.
+impl Columns<'_> {
+    /// `parent` is where the field is in, with a dot at the end.
+    fn field(&mut self, field: &NestedField, parent: &str) -> Result<FieldRef> {
+        let path = format!("{parent}{}", field.name);
+        let extra = self.extras.of_field(self.schema_id, field.id);
+        let mut metadata = HashMap::from([(FIELD_ID_KEY.to_owned(), field.id.to_string())]);
+        if let Some(doc) = &field.doc {
+            metadata.insert(COMMENT_KEY.to_owned(), doc.clone());
+        }
+        let default = |pick: fn(&FieldExtra) -> Option<&serde_json::Value>| extra.and_then(pick);
+        for (key, value) in [
+            (INITIAL_DEFAULT_KEY, default(|extra| extra.initial_default.as_ref())),
+            (WRITE_DEFAULT_KEY, default(|extra| extra.write_default.as_ref())),
+        ] {
+            if let Some(value) = value {
+                metadata.insert(key.to_owned(), value.to_string());
+            }
+        }
+        let rewritten = extra.and_then(|extra| extra.data_type.as_deref());
+        let data_type = match rewritten {
+            // Has no values but NULL, and is in no file.
+            Some("unknown") => DataType::Null,
+            Some(name) => {
+                metadata.insert(UNREADABLE_TYPE_KEY.to_owned(), name.to_owned());
+                self.unreadable.push((self.index, path, name.to_owned()));
+                DataType::BinaryView
+            }
+            None => self.data_type(&field.field_type, &path)?,
+        };
+        Ok(Arc::new(Field::new(&field.name, data_type, !field.required).with_metadata(metadata)))
+    }
+
+    fn data_type(&mut self, data_type: &Type, path: &str) -> Result<DataType> {
+        let inside = format!("{path}.");
+        Ok(match data_type {
+            Type::Primitive(primitive) => primitive_type(primitive).ok_or_else(|| Error::NotSupported {
+                table: self.table.clone(),
+                feature: format!("column {path:?} of type {primitive}"),
+            })?,
+            Type::Struct(inner) => {
+                let fields = inner.fields().iter().map(|field| self.field(field, &inside));
+                DataType::Struct(fields.collect::<Result<Vec<_>>>()?.into())
+            }
+            Type::List(list) => DataType::List(self.field(&list.element_field, &inside)?),
+            Type::Map(map) => {
+                let pair = vec![self.field(&map.key_field, &inside)?, self.field(&map.value_field, &inside)?];
+                // The entries are no field in Iceberg, and have no id.
+                let entries = Field::new("key_value", DataType::Struct(pair.into()), false);
+                DataType::Map(Arc::new(entries), false)
+            }
+        })
+    }
+}
+
+/// The Arrow type of a primitive type; `None` for a decimal or fixed that Arrow cannot hold.
 pub(super) fn primitive_type(primitive: &PrimitiveType) -> Option<DataType> {
     Some(match primitive {
         PrimitiveType::Boolean => DataType::Boolean,
@@ -103,50 +175,11 @@ pub(super) fn primitive_type(primitive: &PrimitiveType) -> Option<DataType> {
         PrimitiveType::Time => DataType::Time64(TimeUnit::Microsecond),
         PrimitiveType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
         PrimitiveType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs => return None,
+        PrimitiveType::TimestampNs => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        PrimitiveType::TimestamptzNs => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
         PrimitiveType::String => DataType::Utf8View,
         PrimitiveType::Uuid => DataType::FixedSizeBinary(16),
         PrimitiveType::Fixed(length) => DataType::FixedSizeBinary(i32::try_from(*length).ok()?),
         PrimitiveType::Binary => DataType::BinaryView,
     })
-}
-
-/// The types in a schema's JSON that the crate's parser does not know.
-pub(super) fn unknown_types(json: &Value) -> Vec<String> {
-    const KNOWN: [&str; 15] = [
-        "boolean",
-        "int",
-        "long",
-        "float",
-        "double",
-        "date",
-        "time",
-        "timestamp",
-        "timestamptz",
-        "timestamp_ns",
-        "timestamptz_ns",
-        "string",
-        "uuid",
-        "binary",
-        "struct",
-    ];
-    match json {
-        Value::String(name) => {
-            let known =
-                KNOWN.contains(&name.as_str()) || name.starts_with("decimal(") || name.starts_with("fixed[");
-            if known { Vec::new() } else { vec![name.clone()] }
-        }
-        Value::Object(object) => match object.get("type").and_then(Value::as_str) {
-            Some("struct") => {
-                let fields = object.get("fields").and_then(Value::as_array).into_iter().flatten();
-                fields.filter_map(|field| field.get("type")).flat_map(unknown_types).collect()
-            }
-            Some("list") => object.get("element").map(unknown_types).unwrap_or_default(),
-            Some("map") => {
-                ["key", "value"].iter().filter_map(|k| object.get(*k)).flat_map(unknown_types).collect()
-            }
-            _ => Vec::new(),
-        },
-        _ => Vec::new(),
-    }
 }

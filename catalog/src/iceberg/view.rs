@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::builder::{same_type, view_schema};
 use super::guarded;
+use super::normalise::Extras;
 use super::schema::table_schema;
 use crate::error::{Error, Result};
 use crate::name::TableName;
@@ -85,7 +86,7 @@ impl ViewMetadata {
         let schema = self.spec.schema_by_id(id).ok_or_else(|| {
             Error::Invalid(format!("view {:?} has no schema with id {id}", view.to_string()))
         })?;
-        Ok(Arc::clone(&table_schema(schema, view)?.arrow))
+        Ok(Arc::clone(&table_schema(schema, &Extras::default(), view)?.arrow))
     }
 
     /// Whether a query with these columns, as Arrow has them, gives what the view says; otherwise why not.

@@ -1,8 +1,12 @@
 //! Manifest lists and manifests as planning wants them: columnar, and kept in the cache.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
+use datafusion::common::scalar::ScalarStructBuilder;
 use datafusion::scalar::ScalarValue;
+use tarn_scan::field_id;
 use tarn_scan::write::Transform;
 
 use super::containers::{Builder, Cell, Containers};
@@ -85,6 +89,9 @@ pub(crate) struct FileBlock {
     pub(super) containers: Containers,
     /// The partitions that the files are in, each once.
     pub(super) partitions: Vec<PartitionKey>,
+    /// The same as values, and the fields of the spec that these are of.
+    tuples: Vec<Box<[Option<ScalarValue>]>>,
+    partition_fields: Box<[i32]>,
     /// Why some file cannot be read, if one cannot.
     pub(super) unsupported: Option<&'static str>,
 }
@@ -113,8 +120,16 @@ impl FileBlock {
         }
         let containers = builder.finish();
         let mut partitions = Partitions::default();
+        let mut tuples = Vec::new();
+        let mut index_of = |partition: Vec<Option<ScalarValue>>| {
+            let index = partitions.index_of(&partition);
+            if index as usize == tuples.len() {
+                tuples.push(partition.into_boxed_slice());
+            }
+            index
+        };
         let files = manifest.files.into_iter().map(|file| FileEntry {
-            partition: partitions.index_of(&file.partition),
+            partition: index_of(file.partition),
             path: file.path.into_boxed_str(),
             size_bytes: file.size_bytes,
             record_count: file.record_count,
@@ -124,7 +139,24 @@ impl FileBlock {
         });
         let files = files.collect();
         let (spec_id, partitions) = (manifest.spec.id, partitions.keys);
-        Ok(Self { spec_id, files, constants, containers, partitions, unsupported })
+        let partition_fields = manifest.spec.fields.iter().map(|field| field.field_id).collect();
+        Ok(Self { spec_id, files, constants, containers, partitions, tuples, partition_fields, unsupported })
+    }
+
+    /// The partition of the file at `index` as a struct of these fields, which are known by their ids: NULL where the
+    /// file's spec has no such field.
+    pub(super) fn partition(&self, index: usize, fields: &Fields) -> Option<ScalarValue> {
+        let tuple = self.tuples.get(self.files.get(index)?.partition as usize)?;
+        let mut partition = ScalarStructBuilder::new();
+        for field in fields {
+            let place = self.partition_fields.iter().position(|id| field_id(field) == Some(*id));
+            let value = match place.and_then(|place| tuple.get(place)?.as_ref()) {
+                Some(value) => value.cast_to(field.data_type()).ok()?,
+                None => ScalarValue::try_new_null(field.data_type()).ok()?,
+            };
+            partition = partition.with_scalar(Arc::clone(field), value);
+        }
+        partition.build().ok()
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -135,6 +167,7 @@ impl FileBlock {
             + self.files.iter().map(file).sum::<usize>()
             + constants.sum::<usize>()
             + self.partitions.iter().map(|key| size_of::<PartitionKey>() + key.heap_bytes()).sum::<usize>()
+            + self.tuples.iter().map(|tuple| size_of_val(&**tuple)).sum::<usize>()
             + self.containers.heap_bytes()
     }
 }

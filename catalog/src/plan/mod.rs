@@ -26,11 +26,12 @@ mod tests;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Fields;
 use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tarn_scan::{Deletes, FileTask, PlannedFile};
+use tarn_scan::{Deletes, FileTask, MetadataColumn, PlannedFile};
 
 pub(crate) use block::{FileBlock, ManifestBlock};
 pub(crate) use deletes::DeleteBlock;
@@ -115,6 +116,8 @@ pub(crate) struct Source<'a> {
     pub(crate) snapshot: Option<&'a Snapshot>,
     pub(crate) schema: &'a TableSchema,
     pub(crate) files: &'a Files,
+    /// Fields of `_partition`, if the query reads that; else none.
+    pub(crate) partition: &'a Fields,
 }
 
 /// Plans the files of a snapshot that may hold rows which the filters let through.
@@ -155,7 +158,7 @@ pub(crate) async fn plan_files(source: Source<'_>, filters: &[Expr]) -> Result<F
 
     let containers: Vec<_> = blocks.iter().map(|block| &block.containers).collect();
     let kept = prune::keep(predicate.as_ref(), schema, &containers);
-    let mut plan = collect(schema, &blocks, &kept);
+    let mut plan = collect(schema, &blocks, &kept, source.partition);
     assign::assign(&mut plan, &source, &deletes, &blocks, &kept)?;
     statistics::forget_bounds_of_casts(&mut plan.statistics, schema, filters);
     plan.manifests_total = live.iter().filter(|live| **live).count();
@@ -196,7 +199,7 @@ async fn load_deletes(
 }
 
 /// The plan of the files that are kept; totals are those of the blocks.
-fn collect(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool]) -> FilePlan {
+fn collect(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool], partition: &Fields) -> FilePlan {
     let mut plan = FilePlan::empty(schema);
     let planned = kept.iter().filter(|kept| **kept).count();
     plan.files.reserve(planned);
@@ -218,7 +221,7 @@ fn collect(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool]) -> Fi
             let statistics = columns
                 .as_ref()
                 .map(|columns| Arc::new(columns.of_file(index, file.record_count, file.size_bytes)));
-            plan.files.push(PlannedFile { task: file_task(block, index), statistics });
+            plan.files.push(PlannedFile { task: file_task(block, index, partition), statistics });
             plan.split_offsets.push(file.split_offsets.clone());
         }
     }
@@ -226,18 +229,23 @@ fn collect(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool]) -> Fi
     plan
 }
 
-fn file_task(block: &FileBlock, index: usize) -> FileTask {
+fn file_task(block: &FileBlock, index: usize, partition: &Fields) -> FileTask {
     let file = &block.files[index];
     let constant = |(field_id, values): &(i32, arrow::array::ArrayRef)| {
         Some((*field_id, ScalarValue::try_from_array(values, index).ok()?))
     };
+    let mut constants: Vec<_> = block.constants.iter().filter_map(constant).collect();
+    if !partition.is_empty() {
+        constants
+            .extend(block.partition(index, partition).map(|value| (MetadataColumn::Partition.id(), value)));
+    }
     FileTask {
         uri: file.path.to_string(),
         size_bytes: file.size_bytes,
         record_count: file.record_count,
         range: None,
         spec_id: block.spec_id,
-        constants: block.constants.iter().filter_map(constant).collect(),
+        constants,
         data_sequence_number: file.sequence_number,
         first_row_id: file.first_row_id,
         deletes: Deletes::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Fields, TimeUnit};
 use datafusion::common::stats::Precision;
 use datafusion::logical_expr::{Expr, cast, col, lit};
 use datafusion::scalar::ScalarValue;
@@ -314,7 +314,7 @@ impl Table {
         let containers: Vec<_> = self.blocks.iter().map(|block| &block.containers).collect();
         let predicate = prune::predicate(filters, &self.schema);
         let kept = prune::keep(predicate.as_ref(), &self.schema, &containers);
-        let mut plan = collect(&self.schema, &self.blocks, &kept);
+        let mut plan = collect(&self.schema, &self.blocks, &kept, &Fields::empty());
         statistics::forget_bounds_of_casts(&mut plan.statistics, &self.schema, filters);
         plan
     }

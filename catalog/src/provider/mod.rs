@@ -10,12 +10,12 @@ mod table;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Fields, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::Expr;
 use parking_lot::Mutex;
-use tarn_scan::TableScan;
 use tarn_scan::write::Transform;
+use tarn_scan::{MetadataColumn, TableScan};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -47,7 +47,8 @@ struct Pin {
     schema: Arc<TableSchema>,
     scan: Arc<TableScan>,
     files: Arc<Files>,
-    plans: Mutex<HashMap<Vec<Expr>, PlanCell>>,
+    /// By filters, and whether each file's partition is wanted.
+    plans: Mutex<HashMap<(Vec<Expr>, bool), PlanCell>>,
 }
 
 /// A plan that is made once, whoever asks meanwhile.
@@ -160,34 +161,62 @@ impl PinnedTable {
 
     /// The table in DataFusion's terms.
     pub fn provider(&self) -> Arc<dyn TableProvider> {
-        Arc::new(table::Provider::new(self.clone()))
+        self.provider_with(&[])
+    }
+
+    /// The same with metadata columns after the table's own.
+    pub fn provider_with(&self, columns: &[MetadataColumn]) -> Arc<dyn TableProvider> {
+        Arc::new(table::Provider::new(self.clone(), columns))
+    }
+
+    /// Those of the metadata columns that the table has: not one that it has a column of its own for.
+    pub fn metadata_columns(&self, of: &[MetadataColumn]) -> Vec<MetadataColumn> {
+        let schema = self.schema();
+        let has = |column: &&MetadataColumn| {
+            let no_partitions =
+                **column == MetadataColumn::Partition && self.metadata().partition_type().is_empty();
+            !no_partitions && schema.index_of(column.name()).is_err()
+        };
+        of.iter().filter(has).copied().collect()
     }
 
     /// The files that may hold rows which all `filters` let through. Made once for each set of filters.
     ///
     /// Fails with [`crate::Error::NotSupported`] if the snapshot holds anything that cannot be read exactly.
     pub async fn plan_files(&self, filters: &[Expr]) -> Result<Arc<FilePlan>> {
+        self.plan_files_with(filters, &Fields::empty()).await
+    }
+
+    /// The same with the partition of each file among its constants, as a struct of these fields.
+    async fn plan_files_with(&self, filters: &[Expr], partition: &Fields) -> Result<Arc<FilePlan>> {
         let source = plan::Source {
             table: &self.pin.name,
             metadata: self.metadata(),
             snapshot: self.pin.snapshot.as_ref(),
             schema: &self.pin.schema,
             files: &self.pin.files,
+            partition,
         };
         let plan = async { plan::plan_files(source, filters).await.map(Arc::new) };
-        let cell = self.plan_cell(filters);
+        let cell = self.plan_cell(filters, !partition.is_empty());
         cell.get_or_try_init(|| plan).await.cloned()
     }
 
-    fn plan_cell(&self, filters: &[Expr]) -> PlanCell {
+    fn plan_cell(&self, filters: &[Expr], partition: bool) -> PlanCell {
         let mut plans = self.pin.plans.lock();
-        if let Some(cell) = plans.get(filters) {
+        let key = (filters.to_vec(), partition);
+        if let Some(cell) = plans.get(&key) {
             return Arc::clone(cell);
         }
         if plans.len() >= PLANS_MAX {
             plans.clear();
         }
-        Arc::clone(plans.entry(filters.to_vec()).or_default())
+        Arc::clone(plans.entry(key).or_default())
+    }
+
+    /// Whether the columns of this projection can be read, see [`TableSchema::check_readable`].
+    fn check_readable(&self, projection: Option<&Vec<usize>>) -> Result<()> {
+        self.pin.schema.check_readable(projection, &self.pin.name)
     }
 
     fn scan(&self) -> &Arc<TableScan> {

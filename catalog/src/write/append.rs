@@ -297,6 +297,7 @@ fn partition_spec(name: &TableName, metadata: &Metadata) -> Result<PartitionSpec
 pub(super) fn refuse_unwritable(name: &TableName, metadata: &Metadata) -> Result<()> {
     let not_supported =
         |feature: &str| Error::NotSupported { table: name.clone(), feature: feature.to_owned() };
+    metadata.check_committable(name)?;
     if metadata.format_version() > 2 {
         return Err(not_supported("writing to a table of format version 3"));
     }

@@ -103,6 +103,7 @@ pub(super) async fn commit(
     let mut attempt = 0;
     loop {
         let base = backend.load_table(&ident).await?;
+        base.metadata.check_committable(name)?;
         let retry = Retry::of(base.metadata.properties());
         let new = change.apply(&base).await?;
         let outcome = match backend.commit(&ident, &base, new).await {
