@@ -17,6 +17,7 @@ use datafusion::error::DataFusionError;
 use futures::{StreamExt, TryStreamExt};
 use tarn_catalog::{Lakehouse, MetadataTable, PinnedTable, TableName, TimeTravel};
 
+use super::metadata_columns::split_columns;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sql::{ObjectName, Selector, split_selector};
@@ -212,8 +213,9 @@ impl SchemaProvider for Schema {
             return metadata.map(Some).map_err(Error::into_datafusion);
         }
         let listed = self.table_names();
+        let (name, columns) = split_columns(name);
         match self.pins.pin(&self.catalog, &self.schema, name).await {
-            Ok(pinned) => Ok(Some(pinned.provider())),
+            Ok(pinned) => Ok(Some(pinned.provider_with(&columns))),
             // One broken table must not hide the others from `information_schema`.
             Err(error) if listed.iter().any(|table| table == name) => {
                 tracing::warn!(table = name, %error, "table left out of a listing");

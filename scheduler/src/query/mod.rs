@@ -10,6 +10,7 @@ pub mod bind;
 mod changes;
 mod explain;
 mod id;
+mod metadata_columns;
 mod parameters;
 pub mod register;
 pub(crate) mod run;

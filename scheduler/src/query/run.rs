@@ -36,7 +36,7 @@ use tracing::Instrument;
 use super::answer::Rows;
 use super::bind::{Catalogs, Pins};
 use super::register::{Entry, Register};
-use super::{QueryId, changes, explain, parameters, show, spool};
+use super::{QueryId, changes, explain, metadata_columns, parameters, show, spool};
 use crate::cluster::Members;
 use crate::engine::choice::{Choice, Facts, choose};
 use crate::engine::{Engine, Execution, Mode, pipelined, staged};
@@ -376,12 +376,15 @@ impl Queries {
         statement: ast::Statement,
     ) -> Result<Bound> {
         let began = Instant::now();
-        let statement = EngineStatement::Statement(Box::new(statement));
+        let mut statement = EngineStatement::Statement(Box::new(statement));
         let lakehouse = self.inner.lakehouse.clone();
         let pins = match self.inner.planner.names_information_schema(session, &statement)? {
             true => Pins::listed(lakehouse, session).await?,
             false => Pins::new(lakehouse, session),
         };
+        if let EngineStatement::Statement(statement) = &mut statement {
+            metadata_columns::expose(statement, session, &pins).await?;
+        }
         let catalogs = Arc::new(Catalogs(pins.clone()));
         let state = self.inner.planner.state(session, query_id, catalogs, self.inner.runtime.cores());
         let logical = state.statement_to_plan(statement).await?;

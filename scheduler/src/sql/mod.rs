@@ -15,6 +15,7 @@ mod tokens;
 
 pub use create::{CreateTable, PartitionField};
 pub use name::ObjectName;
+pub(crate) use name::fold;
 pub use show::Show;
 pub use statement::{DropTable, Statement, parse};
 pub use time_travel::{Selector, split_selector};

@@ -38,7 +38,7 @@ impl fmt::Display for ObjectName {
 }
 
 /// An identifier as the engine folds it: lower case unless quoted.
-pub(super) fn fold(ident: &ast::Ident) -> String {
+pub(crate) fn fold(ident: &ast::Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),
