@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::physical_plan::displayable;
 use parking_lot::Mutex;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 
 use super::*;
 use crate::testing::{Table, field, query, required, run, text};
@@ -269,7 +270,6 @@ async fn physical_variants_of_a_type_read_the_same() {
 #[tokio::test]
 async fn legacy_timestamps_are_read_with_the_tables_unit_and_zone() {
     use parquet::data_type::{Int96, Int96Type};
-    use parquet::file::writer::SerializedFileWriter;
     let zoned = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("+00:00".into()));
     let mut table =
         Table::new(vec![field(1, "ts", zoned)]).file(vec![(field(1, "x", DataType::Int32), ints([0, 0]))]);
@@ -397,6 +397,13 @@ async fn defaults_are_what_older_rows_have() {
         "1\n2",
         "a partition has its own value"
     );
+    let mut null = table();
+    null.task(0).constants = vec![(3, ScalarValue::Utf8(None))];
+    assert_eq!(
+        null.sql("select id from t where s is null").await.unwrap(),
+        "1\n2\n3",
+        "a partition of NULL is not one that says nothing"
+    );
     let unreadable = Table::new(vec![with_default(field(2, "n", DataType::Int64), "\"x\"")])
         .file(vec![(field(1, "id", DataType::Int32), ints([1]))]);
     let error = unreadable.sql("select * from t").await.unwrap_err().to_string();
@@ -513,6 +520,63 @@ async fn a_tables_own_column_of_such_a_name_is_its_own() {
     let table = Table::new(vec![field(1, "_pos", DataType::Int32), field(2, "_file", DataType::Int32)])
         .file(vec![(field(1, "_pos", DataType::Int32), ints([7, 8]))]);
     assert_eq!(table.sql("select _pos, _file from t where _pos > 7").await.unwrap(), "8|");
+}
+
+#[tokio::test]
+async fn rare_physical_types_are_read_and_unsigned_ones_are_an_error() {
+    use arrow::datatypes::TimeUnit::{Microsecond, Nanosecond};
+    use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType};
+    use parquet::data_type::{Int32Type, Int64Type};
+    let message = "message m {
+        required binary d (DECIMAL(20,2)) = 1;
+        required int32 t (TIME(MILLIS,true)) = 2;
+        required fixed_len_byte_array(3) f = 3;
+        required int64 n (TIMESTAMP(NANOS,true)) = 4;
+        required int32 u (INTEGER(32,false)) = 5; }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let mut table = Table::new(vec![
+        field(1, "d", DataType::Decimal128(30, 2)),
+        field(2, "t", DataType::Time64(Microsecond)),
+        field(3, "f", DataType::FixedSizeBinary(3)),
+        field(4, "n", DataType::Timestamp(Nanosecond, Some("UTC".into()))),
+        field(5, "u", DataType::Int32),
+    ])
+    .file(vec![(field(1, "x", DataType::Int32), ints([0]))]);
+    let file = std::fs::File::create(table.path(0)).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    // -1.23 in two bytes of two's complement.
+    let bytes = ByteArray::from(vec![0xff, 0x85]);
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&[bytes], None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int32Type>().write_batch(&[3_723_004], None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let fixed = FixedLenByteArray::from(ByteArray::from(vec![1, 2, 255]));
+    column.typed::<FixedLenByteArrayType>().write_batch(&[fixed], None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[1_000_000_001], None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int32Type>().write_batch(&[7], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    table.task(0).size_bytes = std::fs::metadata(table.path(0)).unwrap().len();
+    let ctx = table.context(&[]);
+    assert_eq!(
+        query(&ctx, "select d, t, f, n from t").await.unwrap(),
+        "-1.23|01:02:03.004|0102ff|1970-01-01T00:00:01.000000001Z"
+    );
+    assert_eq!(
+        query(&ctx, "select count(*) from t where d = -1.23 and n > '1970-01-01T00:00:01Z'").await.unwrap(),
+        "1"
+    );
+    let error = query(&ctx, "select u from t").await.unwrap_err().to_string();
+    assert!(error.contains("column \"u\" is Int32 but file"), "{error}");
 }
 
 #[tokio::test]
