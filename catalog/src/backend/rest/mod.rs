@@ -457,6 +457,10 @@ impl Backend for RestBackend {
 
     async fn create_table(&self, ident: &TableIdent, metadata: Metadata) -> Result<LoadedTable> {
         let server = self.server().await?;
+        // Not every server looks for the namespace of what a commit creates.
+        if !self.schema_exists(&ident.schema).await? {
+            return Err(self.schema_not_found(&ident.schema));
+        }
         let mut body = Changes::create(&metadata)?.to_json()?;
         body["identifier"] = Self::identifier(ident);
         let call = Call::post(server.table(&ident.schema, &ident.table), body);
