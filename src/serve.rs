@@ -83,9 +83,11 @@ pub async fn shared(config: &Config) -> Result<Shared, Error> {
     let router = Router::new(config.storage.clone(), vec![Arc::new(OnIoThreads(runtime.clone()))]);
     router.register(&runtime.env());
     let lakehouse = Lakehouse::open(config.catalog(), router.clone()).await?;
-    for catalog in lakehouse.catalogs() {
-        if lakehouse.schemas(&catalog).await?.is_empty() {
-            lakehouse.create_schema(&catalog, FIRST_SCHEMA, true).await?;
+    // Only in files of our own: a catalog that others keep is not changed, and may be away when we start.
+    let own = config.catalogs.iter().filter(|(_, catalog)| catalog.uri.starts_with("sqlite:"));
+    for (catalog, _) in own {
+        if lakehouse.schemas(catalog).await?.is_empty() {
+            lakehouse.create_schema(catalog, FIRST_SCHEMA, true).await?;
         }
     }
     Ok(Shared { runtime, router, lakehouse, work_dir })

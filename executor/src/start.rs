@@ -206,8 +206,13 @@ impl Executor {
         storage::observe(&router, &runtime);
         let url = self.url()?;
         let drain = Arc::new(drain);
-        let pipelined =
-            Arc::new(Pipelined::new(self.id.clone(), url.clone(), runtime.clone(), Arc::clone(&drain)));
+        let pipelined = Arc::new(Pipelined::new(
+            self.id.clone(),
+            url.clone(),
+            runtime.clone(),
+            router.credentials().clone(),
+            Arc::clone(&drain),
+        ));
         let mut services = server::builder()
             .add_service(ControlServer::new(Arc::<Pipelined>::clone(&pipelined), runtime.cpu().clone()))
             .add_service(OnCpu::new(pipelined.worker(), runtime.cpu().clone()));

@@ -28,8 +28,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion_distributed::Worker;
 use datafusion_proto::physical_plan::{DefaultPhysicalExtensionCodec, PhysicalExtensionCodec};
 use tarn_runtime::Runtime;
-use tarn_runtime::control::messages::PingReply;
+use tarn_runtime::control::messages::{CredentialsRequest, PingReply};
 use tarn_runtime::control::{Failure, Run, Runner, code};
+use tarn_scan::storage::Credentials;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service;
@@ -49,6 +50,8 @@ pub(crate) struct Pipelined {
     worker: Worker,
     channels: Channels,
     codec: Arc<dyn PhysicalExtensionCodec>,
+    /// Keys to storage that schedulers hand over.
+    credentials: Credentials,
     /// Whether no new work is taken.
     draining: Arc<watch::Sender<bool>>,
     /// Messages to other executors about the end of runs.
@@ -56,13 +59,19 @@ pub(crate) struct Pipelined {
 }
 
 impl Pipelined {
-    pub(crate) fn new(id: String, url: Url, runtime: Runtime, draining: Arc<watch::Sender<bool>>) -> Self {
+    pub(crate) fn new(
+        id: String,
+        url: Url,
+        runtime: Runtime,
+        credentials: Credentials,
+        draining: Arc<watch::Sender<bool>>,
+    ) -> Self {
         let codec: Arc<dyn PhysicalExtensionCodec> =
             Arc::new(tarn_scan::Codec::new(Arc::new(DefaultPhysicalExtensionCodec {})));
         let channels = Channels::new(runtime.clone());
         let worker = worker::worker(&runtime, &codec, &channels);
         channels.set_own(url.clone(), worker.clone());
-        Self { id, url, runtime, worker, channels, codec, draining, tasks: TaskTracker::new() }
+        Self { id, url, runtime, worker, channels, codec, credentials, draining, tasks: TaskTracker::new() }
     }
 
     /// The service by which roots send tasks here and read their rows.
@@ -101,6 +110,12 @@ impl Runner for Pipelined {
 
     async fn cancel(&self, run_id: &str) -> bool {
         self.runtime.queries().cancel(run_id)
+    }
+
+    async fn take_credentials(&self, credentials: CredentialsRequest) -> Result<(), Failure> {
+        let CredentialsRequest { scheduler, version, exported } = credentials;
+        let taken = self.credentials.replace(&scheduler, version, &exported);
+        taken.map_err(|reason| Failure::new(code::INVALID_ARGUMENT, reason))
     }
 
     async fn drain(&self) {

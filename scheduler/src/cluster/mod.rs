@@ -1,15 +1,17 @@
 //! The executors: who is alive, who drains, how busy they are, and who reads what.
 //!
 //! [`Members`] is the cheap handle that the engines and the planner hold. `service.rs` is how executors come
-//! and go; `affinity.rs` says which executor reads which file. The rule: what an engine finds out about an
+//! and go; `affinity.rs` says which executor reads which file; `credentials.rs` hands them keys to storage. The rule: what an engine finds out about an
 //! executor makes it suspect until its next sign of life, nothing more; this room knows no query.
 
 pub mod affinity;
+mod credentials;
 pub mod members;
 mod service;
 
 use serde::{Deserialize, Serialize};
 
+pub use credentials::Deliveries;
 pub use members::{Load, Member, Members, State};
 pub use service::RegistrationSettings;
 

@@ -403,7 +403,7 @@ mod tests {
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
     use futures::TryStreamExt;
     use tarn_runtime::control::Runner;
-    use tarn_runtime::control::messages::PingReply;
+    use tarn_runtime::control::messages::{CredentialsRequest, PingReply};
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
     use url::Url;
@@ -490,6 +490,10 @@ mod tests {
                 })),
             };
             Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+        }
+
+        async fn take_credentials(&self, _: CredentialsRequest) -> Result<(), Failure> {
+            Ok(())
         }
 
         async fn cancel(&self, run_id: &str) -> bool {

@@ -22,6 +22,9 @@ use super::Secret;
 /// Owners whose keys are kept; a catalog with more tables in use at once loses the oldest.
 const OWNERS_MAX: usize = 20_000;
 
+/// Schedulers whose versions are remembered; each start of one is another.
+const SCHEDULERS_MAX: usize = 1000;
+
 /// How long a request waits for a newer key when the one at hand has expired.
 const RENEWAL_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -76,8 +79,10 @@ struct Inner {
     /// Saves the lookup where no catalog vends anything.
     any: AtomicBool,
     state: RwLock<State>,
-    /// Counts changes.
+    /// Counts changes of what this process was given by its own catalogs: what is to be delivered.
     version: watch::Sender<u64>,
+    /// Counts all changes: what a request may wait for.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -89,6 +94,8 @@ struct State {
     /// The lengths of all prefixes.
     lengths: BTreeSet<usize>,
     changes: u64,
+    /// The version that each scheduler sent last.
+    received: HashMap<String, u64>,
 }
 
 struct Owned {
@@ -104,8 +111,12 @@ struct Wire {
 
 impl Default for Credentials {
     fn default() -> Self {
-        let inner =
-            Inner { any: AtomicBool::new(false), state: RwLock::default(), version: watch::Sender::new(0) };
+        let inner = Inner {
+            any: AtomicBool::new(false),
+            state: RwLock::default(),
+            version: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
+        };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -131,23 +142,35 @@ impl Credentials {
             !same
         };
         if changed {
-            self.inner.version.send_modify(|version| *version += 1);
+            self.own_changed();
         }
+    }
+
+    fn own_changed(&self) {
+        self.inner.version.send_modify(|version| *version += 1);
+        self.inner.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Forgets what an owner has.
     pub fn remove(&self, owner: &str) {
-        let mut state = self.inner.state.write();
-        state.remove(owner);
-        self.inner.any.store(!state.by_prefix.is_empty(), Ordering::Release);
+        let had = {
+            let mut state = self.inner.state.write();
+            let had = state.owners.contains_key(owner);
+            state.remove(owner);
+            self.inner.any.store(!state.by_prefix.is_empty(), Ordering::Release);
+            had
+        };
+        if had {
+            self.own_changed();
+        }
     }
 
-    /// Counts changes; a receiver sees each.
+    /// Counts changes of what is to be delivered.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.version.subscribe()
     }
 
-    /// Whether there is nothing to deliver.
+    /// Whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         !self.inner.any.load(Ordering::Acquire)
     }
@@ -169,13 +192,20 @@ impl Credentials {
         (version, Bytes::from(serde_json::to_vec(&wire).expect("maps of texts are JSON")))
     }
 
-    /// Takes in what a scheduler exported, in place of what it sent before.
-    pub fn replace(&self, scheduler: &str, exported: &[u8]) -> Result<(), &'static str> {
+    /// Takes in what a scheduler exported, in place of what it sent before; an older version changes nothing.
+    pub fn replace(&self, scheduler: &str, version: u64, exported: &[u8]) -> Result<(), &'static str> {
         // The parser's own message would quote what it found.
         let wire: Wire = serde_json::from_slice(exported).map_err(|_| "the credentials are not readable")?;
         let begin = format!("{FOREIGN}{scheduler}/");
         {
             let mut state = self.inner.state.write();
+            if state.received.get(scheduler).is_some_and(|received| *received >= version) {
+                return Ok(());
+            }
+            if state.received.len() >= SCHEDULERS_MAX {
+                state.received.clear();
+            }
+            state.received.insert(scheduler.to_owned(), version);
             let gone: Vec<_> =
                 state.owners.keys().filter(|owner| owner.starts_with(&begin)).cloned().collect();
             gone.iter().for_each(|owner| state.remove(owner));
@@ -192,8 +222,14 @@ impl Credentials {
             state.bound();
             self.inner.any.store(!state.by_prefix.is_empty(), Ordering::Release);
         }
-        self.inner.version.send_modify(|version| *version += 1);
+        self.inner.changes.send_modify(|changes| *changes += 1);
         Ok(())
+    }
+
+    /// What decides for a location.
+    pub fn for_uri(&self, uri: &str) -> Option<Arc<Credential>> {
+        let path = super::path_of(uri).ok()?;
+        self.find(path.as_ref()).map(|(_, credential)| credential)
     }
 
     /// The prefix, as [`Credentials::current`] takes it, that decides for a path of the router.
@@ -211,7 +247,7 @@ impl Credentials {
 
     /// The key of a prefix at this moment; waits a little for a newer one if it has expired.
     pub(super) async fn current(&self, prefix: &str) -> Result<Arc<Credential>, &'static str> {
-        let mut changes = self.subscribe();
+        let mut changes = self.inner.changes.subscribe();
         let look = || {
             let state = self.inner.state.read();
             Some(Arc::clone(&state.by_prefix.get(prefix)?.last()?.1))
@@ -313,12 +349,15 @@ mod tests {
     fn what_was_exported_is_taken_in_and_not_sent_on() {
         let (scheduler, executor) = (Credentials::default(), Credentials::default());
         scheduler.put("lake.s.t", vec![credential("s3://b/t", "k", None)]);
-        executor.replace("one", &scheduler.export().1).unwrap();
+        executor.replace("one", scheduler.export().0, &scheduler.export().1).unwrap();
         assert_eq!(found(&executor, "s3/b/t/f"), Some("k".to_owned()));
         assert!(!String::from_utf8_lossy(&executor.export().1).contains("s3://b/t"));
+        let old = scheduler.export();
         scheduler.remove("lake.s.t");
-        executor.replace("one", &scheduler.export().1).unwrap();
+        executor.replace("one", scheduler.export().0, &scheduler.export().1).unwrap();
         assert_eq!(found(&executor, "s3/b/t/f"), None);
+        executor.replace("one", old.0, &old.1).unwrap();
+        assert_eq!(found(&executor, "s3/b/t/f"), None, "what comes late is older");
     }
 
     #[tokio::test]
@@ -338,7 +377,10 @@ mod tests {
         credentials.put("a", vec![credential("s3://b/t", "hunter2", None)]);
         let (_, found) = credentials.find("s3/b/t/f").unwrap();
         assert!(!format!("{credentials:?} {found:?}").contains("hunter2"));
-        assert_eq!(credentials.replace("x", b"{\"hunter2").unwrap_err(), "the credentials are not readable");
+        assert_eq!(
+            credentials.replace("x", 1, b"{\"hunter2").unwrap_err(),
+            "the credentials are not readable"
+        );
     }
 
     fn found(credentials: &Credentials, path: &str) -> Option<String> {

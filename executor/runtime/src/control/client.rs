@@ -14,8 +14,8 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::messages::{
-    CancelReply, CancelRequest, Empty, HeartbeatReply, HeartbeatRequest, LeaveRequest, PingReply,
-    RegisterReply, RegisterRequest, RunReply, RunRequest,
+    CancelReply, CancelRequest, CredentialsRequest, Empty, HeartbeatReply, HeartbeatRequest, LeaveRequest,
+    PingReply, RegisterReply, RegisterRequest, RunReply, RunRequest,
 };
 use super::{Failure, MESSAGE_BYTES_MAX, Run, flight};
 use crate::error::{Error, Result};
@@ -120,6 +120,12 @@ impl ControlClient {
         let path = PathAndQuery::from_static("/tarn.Control/Run");
         let response = grpc.server_streaming(Request::new(run.to_request()?), path, codec).await?;
         Ok(flight::decode(schema, response.into_inner()))
+    }
+
+    /// Hands over keys to storage.
+    pub async fn deliver_credentials(&self, credentials: CredentialsRequest) -> Result<(), Failure> {
+        let Empty {} = unary(&self.channel, "/tarn.Control/Credentials", credentials).await?;
+        Ok(())
     }
 
     /// Stops a run there.

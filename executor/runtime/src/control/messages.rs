@@ -150,6 +150,27 @@ pub struct End {
     pub rows: u64,
 }
 
+/// Keys to storage that a scheduler's catalogs vended; all of them, in place of those sent before.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct CredentialsRequest {
+    /// The scheduler; another one after each start.
+    #[prost(string, tag = "1")]
+    pub scheduler: String,
+    /// Grows with each change; an older one that comes late is nothing.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// As the storage router exports them.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub exported: Bytes,
+}
+
+impl std::fmt::Debug for CredentialsRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CredentialsRequest").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
 /// Stops a run.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CancelRequest {

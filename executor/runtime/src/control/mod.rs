@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   executor ── Register, Heartbeat (each second), Leave ──> Membership   (scheduler, --cluster-listen)
-//!   scheduler ── Run, Cancel, Drain, Ping ──> Control                     (executor, --listen)
+//!   scheduler ── Run, Credentials, Cancel, Drain, Ping ──> Control        (executor, --listen)
 //! ```
 //!
 //! The messages are protobuf, written by hand as prost structs, so that no compiler is needed to build.
@@ -27,7 +27,9 @@ pub use client::{ControlClient, MembershipClient, connect};
 pub use failure::{Failure, code};
 pub use server::{ControlServer, MembershipServer};
 
-use messages::{HeartbeatReply, HeartbeatRequest, PingReply, RegisterReply, RegisterRequest, Worker};
+use messages::{
+    CredentialsRequest, HeartbeatReply, HeartbeatRequest, PingReply, RegisterReply, RegisterRequest, Worker,
+};
 
 /// Largest message either side takes: a plan, with all its files.
 pub const MESSAGE_BYTES_MAX: usize = 128 << 20;
@@ -52,6 +54,8 @@ pub trait Runner: Send + Sync + 'static {
     async fn run(&self, run: Run) -> Result<SendableRecordBatchStream, Failure>;
     /// Stops what this executor does for a run; says whether there was anything.
     async fn cancel(&self, run_id: &str) -> bool;
+    /// Takes in keys to storage, before the runs that need them. They are shown nowhere.
+    async fn take_credentials(&self, credentials: CredentialsRequest) -> Result<(), Failure>;
     /// No new work; the executor says so with its next heartbeat.
     async fn drain(&self);
     /// Who answers, and how busy.

@@ -14,8 +14,8 @@ use tonic_prost::ProstCodec;
 
 use super::flight::{self, Replies};
 use super::messages::{
-    CancelReply, CancelRequest, Empty, HeartbeatReply, HeartbeatRequest, LeaveRequest, PingReply,
-    RegisterReply, RegisterRequest, RunReply, RunRequest,
+    CancelReply, CancelRequest, CredentialsRequest, Empty, HeartbeatReply, HeartbeatRequest, LeaveRequest,
+    PingReply, RegisterReply, RegisterRequest, RunReply, RunRequest,
 };
 use super::{MESSAGE_BYTES_MAX, Membership, Run, Runner};
 
@@ -117,6 +117,7 @@ where
         Box::pin(async move {
             Ok(match method.as_str() {
                 "Run" => grpc().server_streaming(RunMethod(this), request).await,
+                "Credentials" => grpc().unary(Credentials(this.inner), request).await,
                 "Cancel" => grpc().unary(Cancel(this.inner), request).await,
                 "Drain" => grpc().unary(Drain(this.inner), request).await,
                 "Ping" => grpc().unary(Ping(this.inner), request).await,
@@ -144,6 +145,7 @@ struct Register<T: ?Sized>(Arc<T>);
 struct Heartbeat<T: ?Sized>(Arc<T>);
 struct Leave<T: ?Sized>(Arc<T>);
 struct RunMethod(ControlServer);
+struct Credentials(Arc<dyn Runner>);
 struct Cancel(Arc<dyn Runner>);
 struct Drain(Arc<dyn Runner>);
 struct Ping(Arc<dyn Runner>);
@@ -192,6 +194,19 @@ impl ServerStreamingService<RunRequest> for RunMethod {
             let run = Run::from_request(request.into_inner())?;
             let rows = server.inner.run(run).await?;
             Ok(Response::new(flight::encode(&server.cpu, rows)))
+        })
+    }
+}
+
+impl UnaryService<CredentialsRequest> for Credentials {
+    type Response = Empty;
+    type Future = BoxFuture<Response<Empty>, Status>;
+
+    fn call(&mut self, request: Request<CredentialsRequest>) -> Self::Future {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            inner.take_credentials(request.into_inner()).await?;
+            Ok(Response::new(Empty {}))
         })
     }
 }
