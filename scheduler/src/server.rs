@@ -17,7 +17,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cluster::{Members, RegistrationSettings, State};
+use crate::cluster::{Deliveries, Members, RegistrationSettings, State};
 use crate::config::Config;
 use crate::engine::local::Local;
 use crate::engine::pipelined::Pipelined;
@@ -107,7 +107,9 @@ pub async fn start(config: Config, shared: Shared, shutdown: CancellationToken) 
         pipelined: Arc::new(pipelined.clone()),
         staged: Arc::new(staged.clone()),
     };
+    let deliveries = Deliveries::new(shared.router.credentials().clone(), members.clone());
     let queries = Queries::new(Parts {
+        deliveries: deliveries.clone(),
         lakehouse: shared.lakehouse.clone(),
         runtime: shared.runtime.clone(),
         members: members.clone(),
@@ -117,6 +119,7 @@ pub async fn start(config: Config, shared: Shared, shutdown: CancellationToken) 
     });
 
     servers.spawn(watch_members(members.clone(), serving.clone()));
+    servers.spawn(watch_credentials(shared.lakehouse.clone(), deliveries, serving.clone()));
     servers.spawn(serve_http(http_listener, shutdown.clone(), serving.clone()));
     servers.spawn(serve_cluster(
         cluster_listener,
@@ -157,6 +160,19 @@ struct DistributedEngines {
 
 async fn watch_members(members: Members, serving: CancellationToken) -> Result<()> {
     members.watch(serving).await;
+    Ok(())
+}
+
+/// Keys to storage are renewed, and what was renewed goes to the executors.
+async fn watch_credentials(
+    lakehouse: Lakehouse,
+    deliveries: Deliveries,
+    serving: CancellationToken,
+) -> Result<()> {
+    let renewals = async {
+        tokio::select! { () = serving.cancelled() => {}, () = lakehouse.keep_credentials() => {} }
+    };
+    tokio::join!(renewals, deliveries.watch(serving.clone()));
     Ok(())
 }
 

@@ -149,32 +149,37 @@ async fn tables(
     schema: SchemaRef,
     profile: Profile,
 ) -> Result<RecordBatch, Status> {
-    if !wants_tables(&command.table_types) {
+    let (wants_tables, wants_views) = wanted(&command.table_types);
+    if !wants_tables && !wants_views {
         return Ok(RecordBatch::new_empty(schema));
     }
     let catalog = command.catalog.as_deref();
     let schemas = list_schemas(lakehouse, catalog, command.db_schema_filter_pattern.as_deref()).await?;
     let pattern = command.table_name_filter_pattern.as_deref().map(Pattern::new);
     let listings = stream::iter(schemas.into_iter().map(|(catalog, schema)| async move {
-        let tables = lakehouse.tables(&catalog, &schema).await;
-        let tables = tables.map_err(|failure| status::status(Error::from(failure)))?;
-        let named = tables.into_iter().map(move |table| TableName {
-            catalog: catalog.clone(),
-            schema: schema.clone(),
-            table,
-        });
-        Ok::<_, Status>(named.collect::<Vec<_>>())
+        let failed = |failure| status::status(Error::from(failure));
+        let mut named = Vec::new();
+        if wants_tables {
+            let tables = lakehouse.tables(&catalog, &schema).await.map_err(failed)?;
+            named.extend(tables.into_iter().map(|table| (TableName::new(&catalog, &schema, table), TABLE)));
+        }
+        if wants_views {
+            let views = lakehouse.views(&catalog, &schema).await.map_err(failed)?;
+            named.extend(views.into_iter().map(|view| (TableName::new(&catalog, &schema, view), VIEW)));
+        }
+        Ok::<_, Status>(named)
     }));
-    let listings: Vec<Vec<TableName>> = listings.buffered(LOADS_CONCURRENT).try_collect().await?;
-    let mut names: Vec<TableName> = listings.into_iter().flatten().collect();
-    names.retain(|name| matches(pattern.as_ref(), &name.table));
-    names.sort_unstable_by(|a, b| (&a.catalog, &a.schema, &a.table).cmp(&(&b.catalog, &b.schema, &b.table)));
+    let listings: Vec<Vec<Listed>> = listings.buffered(LOADS_CONCURRENT).try_collect().await?;
+    let mut names: Vec<Listed> = listings.into_iter().flatten().collect();
+    names.retain(|(name, _)| matches(pattern.as_ref(), &name.table));
+    // By type first, as JDBC has it.
+    names.sort_unstable_by(|(a, a_kind), (b, b_kind)| (a_kind, a).cmp(&(b_kind, b)));
     if !command.include_schema {
         return table_batch(schema, names, None);
     }
-    let loads = stream::iter(names.into_iter().map(|name| async move {
-        let encoded = encoded_schema(lakehouse, &name, profile).await;
-        encoded.map(|encoded| (name, encoded))
+    let loads = stream::iter(names.into_iter().map(|listed| async move {
+        let encoded = encoded_schema(lakehouse, &listed, profile).await;
+        encoded.map(|encoded| (listed, encoded))
     }));
     // A table that cannot be read is left out, so that the others are seen.
     let loaded: Vec<_> = loads.buffered(LOADS_CONCURRENT).filter_map(|table| async { table }).collect().await;
@@ -182,15 +187,20 @@ async fn tables(
     table_batch(schema, names, Some(schemas))
 }
 
-async fn encoded_schema(lakehouse: &Lakehouse, name: &TableName, profile: Profile) -> Option<Vec<u8>> {
-    let pinned = match lakehouse.pin(name, None).await {
-        Ok(pinned) => pinned,
+async fn encoded_schema(lakehouse: &Lakehouse, listed: &Listed, profile: Profile) -> Option<Vec<u8>> {
+    let (name, kind) = listed;
+    let loaded = match *kind {
+        VIEW => lakehouse.view(name).await.map(|view| Arc::clone(view.schema())),
+        _ => lakehouse.pin(name, None).await.map(|pinned| pinned.schema()),
+    };
+    let schema = match loaded {
+        Ok(schema) => schema,
         Err(failure) => {
             warn!(table = %name, error = %failure, "table left out of a listing");
             return None;
         }
     };
-    let schema = table_schema(&pinned.schema(), profile, (&name.catalog, &name.schema, &name.table));
+    let schema = table_schema(&schema, profile, (&name.catalog, &name.schema, &name.table));
     match encode_schema(&schema) {
         Ok(encoded) => Some(encoded.to_vec()),
         Err(failure) => {
@@ -200,11 +210,13 @@ async fn encoded_schema(lakehouse: &Lakehouse, name: &TableName, profile: Profil
     }
 }
 
-/// Whether a filter of table types takes plain tables, which are all there are.
-fn wants_tables(types: &[String]) -> bool {
-    let is_table =
-        |name: &String| name.eq_ignore_ascii_case(TABLE) || name.eq_ignore_ascii_case("BASE TABLE");
-    types.is_empty() || types.iter().any(is_table)
+/// A table or view, and which of the two.
+type Listed = (TableName, &'static str);
+
+/// Whether a filter of table types takes plain tables, and views.
+fn wanted(types: &[String]) -> (bool, bool) {
+    let named = |kind: &str| types.is_empty() || types.iter().any(|name| name.eq_ignore_ascii_case(kind));
+    (named(TABLE) || named("BASE TABLE"), named(VIEW))
 }
 
 fn matches(pattern: Option<&Pattern>, name: &str) -> bool {
@@ -213,17 +225,17 @@ fn matches(pattern: Option<&Pattern>, name: &str) -> bool {
 
 fn table_batch(
     schema: SchemaRef,
-    names: Vec<TableName>,
+    names: Vec<Listed>,
     schemas: Option<Vec<Vec<u8>>>,
 ) -> Result<RecordBatch, Status> {
     let column = |part: fn(&TableName) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(names.iter().map(part)))
+        Arc::new(StringArray::from_iter_values(names.iter().map(|(name, _)| part(name))))
     };
     let mut columns = vec![
         column(|name| &name.catalog),
         column(|name| &name.schema),
         column(|name| &name.table),
-        column(|_| TABLE),
+        Arc::new(StringArray::from_iter_values(names.iter().map(|(_, kind)| kind))),
     ];
     if let Some(schemas) = schemas {
         columns.push(Arc::new(BinaryArray::from_iter_values(schemas)));
@@ -276,10 +288,10 @@ mod tests {
 
     #[test]
     fn table_types_are_taken_in_any_case_and_by_their_standard_name() {
-        let wants = |types: &[&str]| wants_tables(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert!(wants(&[]));
-        assert!(wants(&["view", "table"]));
-        assert!(wants(&["BASE TABLE"]));
-        assert!(!wants(&["VIEW", "SYSTEM TABLE"]));
+        let wants = |types: &[&str]| wanted(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(wants(&[]), (true, true));
+        assert_eq!(wants(&["view", "table"]), (true, true));
+        assert_eq!(wants(&["BASE TABLE"]), (true, false));
+        assert_eq!(wants(&["VIEW", "SYSTEM TABLE"]), (false, true));
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The engine asks for tables through the three provider traits; behind them each table is
 //! loaded at most once and stays at its snapshot for the whole query, so a self-join reads
-//! one state. Names of schemas and tables are listed only for `information_schema`. The rule:
-//! a catalog list lives as long as its query, never longer.
+//! one state. A view is expanded where it is named (`views`), over the same pins. Names of schemas and
+//! tables are listed only for `information_schema`. The rule: a catalog list lives as long as its
+//! query, never longer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,10 +15,12 @@ use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::TableType;
 use futures::{StreamExt, TryStreamExt};
-use tarn_catalog::{Lakehouse, MetadataTable, PinnedTable, TableName, TimeTravel};
+use tarn_catalog::{Lakehouse, MetadataTable, PinnedTable, Relation, TableName, TimeTravel, View};
 
 use super::metadata_columns::split_columns;
+use super::views::Expander;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sql::{ObjectName, Selector, split_selector};
@@ -31,28 +34,39 @@ const LISTINGS_CONCURRENT: usize = 8;
 /// The tables that one query named. A cheap handle.
 #[derive(Clone)]
 pub struct Pins {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
+    /// The views that are being expanded, outermost first.
+    pub(super) views: Arc<[TableName]>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     lakehouse: Lakehouse,
     time_zone: String,
     listing: Listing,
+    pub(super) expander: Expander,
     /// What was pinned so far, by plain name and the selector's text.
     tables: Mutex<HashMap<(TableName, String), PinnedTable>>,
+    /// The views that were named so far.
+    views: Mutex<HashMap<TableName, Arc<View>>>,
 }
 
-/// Schemas and their tables by catalog; empty unless the query asks for them.
-type Listing = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+/// What a name stands for, once for the whole query.
+pub(super) enum Named {
+    Table(PinnedTable),
+    View(Arc<View>),
+}
+
+/// Schemas with their tables, and which of these are views, by catalog; empty unless the query asks for them.
+type Listing = BTreeMap<String, BTreeMap<String, BTreeMap<String, bool>>>;
 
 impl Pins {
     /// No table pinned yet, and nothing listed.
-    pub fn new(lakehouse: Lakehouse, session: &Session) -> Self {
-        Self::with_listing(lakehouse, session, Listing::new())
+    pub(super) fn new(lakehouse: Lakehouse, session: &Session, expander: Expander) -> Self {
+        Self::with_listing(lakehouse, session, expander, Listing::new())
     }
 
     /// The same with every catalog listed, for `information_schema`.
-    pub async fn listed(lakehouse: Lakehouse, session: &Session) -> Result<Self> {
+    pub(super) async fn listed(lakehouse: Lakehouse, session: &Session, expander: Expander) -> Result<Self> {
         let mut listing = Listing::new();
         for catalog in lakehouse.catalogs() {
             let schemas = lakehouse.schemas(&catalog).await?;
@@ -60,32 +74,55 @@ impl Pins {
                 let (lakehouse, catalog) = (lakehouse.clone(), catalog.clone());
                 async move {
                     let tables = lakehouse.tables(&catalog, &schema).await?;
-                    Ok::<_, Error>((schema, tables))
+                    let views = lakehouse.views(&catalog, &schema).await?;
+                    let tables = tables.into_iter().map(|table| (table, false));
+                    let all = tables.chain(views.into_iter().map(|view| (view, true)));
+                    Ok::<_, Error>((schema, all.collect()))
                 }
             }));
             let tables = tables.buffer_unordered(LISTINGS_CONCURRENT).try_collect().await?;
             listing.insert(catalog, tables);
         }
-        Ok(Self::with_listing(lakehouse, session, listing))
+        Ok(Self::with_listing(lakehouse, session, expander, listing))
     }
 
-    fn with_listing(lakehouse: Lakehouse, session: &Session, listing: Listing) -> Self {
+    fn with_listing(lakehouse: Lakehouse, session: &Session, expander: Expander, listing: Listing) -> Self {
         let time_zone = session.settings().timezone().to_string();
-        Self { inner: Arc::new(Inner { lakehouse, time_zone, listing, tables: Mutex::default() }) }
+        let (tables, views) = (Mutex::default(), Mutex::default());
+        let inner = Inner { lakehouse, time_zone, listing, expander, tables, views };
+        Self { inner: Arc::new(inner), views: Arc::new([]) }
     }
 
-    /// The table of a name as it stands after the time-travel rewrite, pinned.
-    pub async fn pin(&self, catalog: &str, schema: &str, name: &str) -> Result<PinnedTable> {
+    /// The table or view of a name as it stands after the time-travel rewrite.
+    pub(super) async fn named(&self, catalog: &str, schema: &str, name: &str) -> Result<Named> {
         let (plain, selector) = split_selector(name);
         let table = TableName { catalog: catalog.into(), schema: schema.into(), table: plain.into() };
         let key = (table.clone(), name[plain.len()..].to_string());
         if let Some(pinned) = self.tables().get(&key) {
-            return Ok(pinned.clone());
+            return Ok(Named::Table(pinned.clone()));
+        }
+        if selector.is_none()
+            && let Some(view) = self.known_views().get(&table)
+        {
+            return Ok(Named::View(Arc::clone(view)));
         }
         let at = selector.map(|selector| self.time_travel(selector)).transpose()?;
-        let pinned = self.inner.lakehouse.pin(&table, at.as_ref()).await?;
-        // Two scans of one table may have raced; the first pin stands for both.
-        Ok(self.tables().entry(key).or_insert(pinned).clone())
+        match self.inner.lakehouse.relation(&table, at.as_ref()).await? {
+            // Two scans of one table may have raced; the first pin stands for both.
+            Relation::Table(pinned) => Ok(Named::Table(self.tables().entry(key).or_insert(pinned).clone())),
+            Relation::View(view) => {
+                let mut views = self.known_views();
+                Ok(Named::View(Arc::clone(views.entry(table).or_insert_with(|| Arc::new(*view)))))
+            }
+        }
+    }
+
+    /// The table of a name, pinned; a view is not one.
+    pub async fn pin(&self, catalog: &str, schema: &str, name: &str) -> Result<PinnedTable> {
+        match self.named(catalog, schema, name).await? {
+            Named::Table(pinned) => Ok(pinned),
+            Named::View(view) => Err(Error::invalid(format!("\"{}\" is a view, not a table", view.name()))),
+        }
     }
 
     /// What a table says about itself: `name` is `table$kind`, with a selector of time travel if there is one.
@@ -119,6 +156,10 @@ impl Pins {
                 Ok(TimeTravel::Timestamp(time.timestamp_millis()))
             }
         }
+    }
+
+    pub(super) fn known_views(&self) -> std::sync::MutexGuard<'_, HashMap<TableName, Arc<View>>> {
+        self.inner.views.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, HashMap<(TableName, String), PinnedTable>> {
@@ -195,8 +236,7 @@ struct Schema {
 #[async_trait]
 impl SchemaProvider for Schema {
     fn table_names(&self) -> Vec<String> {
-        let listing = self.pins.inner.listing.get(&self.catalog);
-        listing.and_then(|schemas| schemas.get(&self.schema)).cloned().unwrap_or_default()
+        self.listed().map(|names| names.keys().cloned().collect()).unwrap_or_default()
     }
 
     async fn table(
@@ -212,12 +252,16 @@ impl SchemaProvider for Schema {
             let metadata = self.pins.metadata_table(&self.catalog, &self.schema, table, kind, name).await;
             return metadata.map(Some).map_err(Error::into_datafusion);
         }
-        let listed = self.table_names();
         let (name, columns) = split_columns(name);
-        match self.pins.pin(&self.catalog, &self.schema, name).await {
-            Ok(pinned) => Ok(Some(pinned.provider_with(&columns))),
+        let found = match self.pins.named(&self.catalog, &self.schema, name).await {
+            Ok(Named::Table(pinned)) => Ok(pinned.provider_with(&columns)),
+            Ok(Named::View(view)) => self.pins.expand(&view).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(provider) => Ok(Some(provider)),
             // One broken table must not hide the others from `information_schema`.
-            Err(error) if listed.iter().any(|table| table == name) => {
+            Err(error) if self.table_exist(name) => {
                 tracing::warn!(table = name, %error, "table left out of a listing");
                 Ok(None)
             }
@@ -225,7 +269,19 @@ impl SchemaProvider for Schema {
         }
     }
 
+    // For `information_schema.tables`, which then loads no table.
+    async fn table_type(&self, name: &str) -> datafusion::error::Result<Option<TableType>> {
+        let is_view = self.listed().and_then(|names| names.get(name));
+        Ok(is_view.map(|is_view| if *is_view { TableType::View } else { TableType::Base }))
+    }
+
     fn table_exist(&self, name: &str) -> bool {
-        self.table_names().iter().any(|table| table == name)
+        self.listed().is_some_and(|names| names.contains_key(name))
+    }
+}
+
+impl Schema {
+    fn listed(&self) -> Option<&BTreeMap<String, bool>> {
+        self.pins.inner.listing.get(&self.catalog)?.get(&self.schema)
     }
 }

@@ -23,9 +23,9 @@ use tarn_catalog::{Append, CreateMode, NewPartitionField, NewTable, TableName};
 use tarn_scan::write::{WriteExec, WrittenFile};
 
 use super::bind::resolve;
-use super::parameters;
 use super::register::Entry;
 use super::run::{Bound, Planned, Queries};
+use super::{parameters, views};
 use crate::engine::Mode;
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
@@ -56,6 +56,14 @@ pub(super) async fn run(
         Statement::DropTable(drop) => {
             let name = resolve(session, &drop.name);
             lakehouse.drop_table(&name, drop.if_exists, drop.purge).await?;
+            Ok(0)
+        }
+        Statement::CreateView(create) => {
+            views::create(queries, entry.id(), session, *create).await?;
+            Ok(0)
+        }
+        Statement::DropView(drop) => {
+            lakehouse.drop_view(&resolve(session, &drop.name), drop.if_exists).await?;
             Ok(0)
         }
         Statement::CreateSchema { name, if_not_exists } => {
@@ -246,7 +254,7 @@ async fn insert(
 }
 
 /// The plan with its columns, by position, cast to those of a table.
-fn cast_to(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan> {
+pub(super) fn cast_to(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan> {
     if plan.schema().fields().len() != schema.fields().len() {
         let (given, wanted) = (plan.schema().fields().len(), schema.fields().len());
         return Err(Error::invalid(format!("the table has {wanted} columns, {given} values are given")));

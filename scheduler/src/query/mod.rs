@@ -16,6 +16,7 @@ pub mod register;
 pub(crate) mod run;
 mod show;
 pub mod spool;
+mod views;
 
 pub use id::QueryId;
 pub use run::{Description, Engines, Limits, Parts, Queries, Submitted};

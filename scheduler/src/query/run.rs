@@ -36,8 +36,9 @@ use tracing::Instrument;
 use super::answer::Rows;
 use super::bind::{Catalogs, Pins};
 use super::register::{Entry, Register};
+use super::views::Expander;
 use super::{QueryId, changes, explain, metadata_columns, parameters, show, spool};
-use crate::cluster::Members;
+use crate::cluster::{Deliveries, Members};
 use crate::engine::choice::{Choice, Facts, choose};
 use crate::engine::{Engine, Execution, Mode, pipelined, staged};
 use crate::error::{Error, ErrorCode, Result};
@@ -83,6 +84,8 @@ pub struct Parts {
     pub runtime: Runtime,
     /// The executors.
     pub members: Members,
+    /// Keys to storage for the executors.
+    pub deliveries: Deliveries,
     /// The engines.
     pub engines: Engines,
     /// The bounds.
@@ -103,6 +106,7 @@ pub(super) struct Inner {
     pub(super) runtime: Runtime,
     pub(super) members: Members,
     pub(super) register: Register,
+    deliveries: Deliveries,
     engines: Engines,
     limits: Limits,
     tasks: TaskTracker,
@@ -168,11 +172,21 @@ pub(super) struct Bound {
 impl Queries {
     /// No query yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { lakehouse, runtime, members, engines, limits, stopping } = parts;
+        let Parts { lakehouse, runtime, members, deliveries, engines, limits, stopping } = parts;
         let planner = Planner::new(runtime.env());
         let (register, tasks) = (Register::default(), TaskTracker::new());
-        let inner =
-            Inner { lakehouse, planner, runtime, members, register, engines, limits, tasks, stopping };
+        let inner = Inner {
+            lakehouse,
+            planner,
+            runtime,
+            members,
+            register,
+            deliveries,
+            engines,
+            limits,
+            tasks,
+            stopping,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -378,9 +392,15 @@ impl Queries {
         let began = Instant::now();
         let mut statement = EngineStatement::Statement(Box::new(statement));
         let lakehouse = self.inner.lakehouse.clone();
+        let expander = Expander {
+            planner: self.inner.planner.clone(),
+            session: session.clone(),
+            query_id: query_id.clone(),
+            partitions: self.inner.runtime.cores(),
+        };
         let pins = match self.inner.planner.names_information_schema(session, &statement)? {
-            true => Pins::listed(lakehouse, session).await?,
-            false => Pins::new(lakehouse, session),
+            true => Pins::listed(lakehouse, session, expander).await?,
+            false => Pins::new(lakehouse, session, expander),
         };
         if let EngineStatement::Statement(statement) = &mut statement {
             metadata_columns::expose(statement, session, &pins).await?;
@@ -446,12 +466,19 @@ impl Queries {
 
     /// Steps 8 and 9: the engine's rows through the spool.
     pub(super) fn run(&self, entry: Arc<Entry>, planned: Planned) -> SendableRecordBatchStream {
-        let engine = Arc::clone(self.inner.engines.of(planned.choice.mode));
+        let mode = planned.choice.mode;
+        let engine = Arc::clone(self.inner.engines.of(mode));
+        let deliveries = self.inner.deliveries.clone();
         let (plan, config, running) = (planned.plan, planned.config, Arc::clone(&entry));
         let start: spool::Start = Box::new(move |attempt| {
             let execution = execution(&running, &plan, &config, attempt);
-            let engine = Arc::clone(&engine);
-            Box::pin(async move { engine.execute(execution?).await })
+            let (engine, deliveries) = (Arc::clone(&engine), deliveries.clone());
+            Box::pin(async move {
+                if mode != Mode::Local {
+                    deliveries.complete().await;
+                }
+                engine.execute(execution?).await
+            })
         });
         let limits = self.inner.limits.spool.clone();
         spool::run(
@@ -475,7 +502,17 @@ impl Queries {
         attempt: usize,
     ) -> Result<SendableRecordBatchStream> {
         entry.set_mode(mode);
+        if mode != Mode::Local {
+            self.inner.deliveries.complete().await;
+        }
         self.inner.engines.of(mode).execute(execution(entry, plan, config, attempt)?).await
+    }
+
+    /// Whether a view's query names `information_schema`.
+    pub(super) fn names_information_schema(&self, session: &Session, view: &sql::CreateView) -> Result<bool> {
+        let query = ast::Statement::Query(view.query.clone());
+        let statement = EngineStatement::Statement(Box::new(query));
+        self.inner.planner.names_information_schema(session, &statement)
     }
 
     /// Work that must end even if its client leaves.

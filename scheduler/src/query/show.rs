@@ -7,13 +7,14 @@ use chrono::{DateTime, SecondsFormat};
 use datafusion::arrow::array::{BooleanArray, StringArray};
 use datafusion::arrow::compute::kernels::comparison::like;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use tarn_catalog::{Relation, View};
 
 use super::answer::Rows;
 use super::bind::resolve;
 use super::run::Queries;
 use crate::error::{Error, ErrorCode, Result};
 use crate::session::Session;
-use crate::sql::Show;
+use crate::sql::{ObjectName, Show};
 
 /// Longest SQL text in `SHOW QUERIES`, in characters.
 const SQL_CHARS_MAX: usize = 500;
@@ -27,25 +28,25 @@ pub(super) async fn run(queries: &Queries, session: &Session, show: &Show) -> Re
             names("schema", lakehouse.schemas(&catalog).await?, like.as_deref())
         }
         Show::Tables { schema, like } => {
-            let (catalog, schema) = match schema {
-                Some(name) => {
-                    let catalog = name.qualifiers().first().cloned();
-                    (catalog.unwrap_or_else(|| session.catalog()), name.last().to_string())
-                }
-                None => (session.catalog(), session.schema()),
-            };
-            if !lakehouse.schema_exists(&catalog, &schema).await? {
-                return Err(Error::new(
-                    ErrorCode::NotFound,
-                    format!("schema \"{catalog}.{schema}\" not found"),
-                )
-                .with_hint("SHOW SCHEMAS lists them"));
-            }
-            names("table", lakehouse.tables(&catalog, &schema).await?, like.as_deref())
+            let (catalog, schema) = listed_schema(queries, session, schema.as_ref()).await?;
+            let mut all = lakehouse.tables(&catalog, &schema).await?;
+            all.extend(lakehouse.views(&catalog, &schema).await?);
+            all.sort_unstable();
+            names("table", all, like.as_deref())
+        }
+        Show::Views { schema, like } => {
+            let (catalog, schema) = listed_schema(queries, session, schema.as_ref()).await?;
+            names("view", lakehouse.views(&catalog, &schema).await?, like.as_deref())
+        }
+        Show::CreateView { view } => {
+            let view = lakehouse.view(&resolve(session, view)).await?;
+            Ok(Rows::text(["create_view"], vec![[Some(create_view(&view)?)]]))
         }
         Show::Columns { table } => {
-            let pinned = lakehouse.pin(&resolve(session, table), None).await?;
-            let schema = pinned.schema();
+            let schema = match lakehouse.relation(&resolve(session, table), None).await? {
+                Relation::Table(pinned) => pinned.schema(),
+                Relation::View(view) => Arc::clone(view.schema()),
+            };
             let rows = schema.fields().iter().map(|field| {
                 let comment = field.metadata().get("comment").cloned();
                 let nullable = if field.is_nullable() { "yes" } else { "no" };
@@ -68,6 +69,37 @@ pub(super) async fn run(queries: &Queries, session: &Session, show: &Show) -> Re
         }
         Show::Setting { name } => setting(session, name),
     }
+}
+
+/// The schema of a listing, if there is one.
+async fn listed_schema(
+    queries: &Queries,
+    session: &Session,
+    schema: Option<&ObjectName>,
+) -> Result<(String, String)> {
+    let (catalog, schema) = match schema {
+        Some(name) => {
+            let catalog = name.qualifiers().first().cloned();
+            (catalog.unwrap_or_else(|| session.catalog()), name.last().to_string())
+        }
+        None => (session.catalog(), session.schema()),
+    };
+    if !queries.lakehouse().schema_exists(&catalog, &schema).await? {
+        let message = format!("schema \"{catalog}.{schema}\" not found");
+        return Err(Error::new(ErrorCode::NotFound, message).with_hint("SHOW SCHEMAS lists them"));
+    }
+    Ok((catalog, schema))
+}
+
+/// The statement that makes a view.
+fn create_view(view: &View) -> Result<String> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let name = view.name();
+    let name = [&name.catalog, &name.schema, &name.table].map(|part| quoted(part)).join(".");
+    let columns: Vec<_> = view.schema().fields().iter().map(|field| quoted(field.name())).collect();
+    let comment = view.comment().map(|comment| format!("COMMENT '{}'\n", comment.replace('\'', "''")));
+    let (columns, comment) = (columns.join(", "), comment.unwrap_or_default());
+    Ok(format!("CREATE VIEW {name} ({columns})\n{comment}AS {}", view.definition()?.sql))
 }
 
 fn setting(session: &Session, name: &str) -> Result<Rows> {

@@ -103,15 +103,19 @@ fn clause(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<bool> {
         let comment = parser.parse_literal_string().map_err(syntax)?;
         table.properties.insert("comment".to_string(), comment);
     } else if parser.parse_keyword(Keyword::TBLPROPERTIES) || parser.parse_keyword(Keyword::WITH) {
-        parser.expect_token(&Token::LParen).map_err(syntax)?;
-        for (key, value) in parser.parse_comma_separated(property).map_err(syntax)? {
-            table.properties.insert(key, value);
-        }
-        parser.expect_token(&Token::RParen).map_err(syntax)?;
+        table.properties.extend(properties(parser)?);
     } else {
         return Ok(false);
     }
     Ok(true)
+}
+
+/// Parses `( key = value, … )`.
+pub(super) fn properties(parser: &mut Parser<'_>) -> Result<Vec<(String, String)>> {
+    parser.expect_token(&Token::LParen).map_err(syntax)?;
+    let properties = parser.parse_comma_separated(property).map_err(syntax)?;
+    parser.expect_token(&Token::RParen).map_err(syntax)?;
+    Ok(properties)
 }
 
 fn property(

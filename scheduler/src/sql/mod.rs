@@ -12,6 +12,7 @@ mod show;
 mod statement;
 mod time_travel;
 mod tokens;
+mod view;
 
 pub use create::{CreateTable, PartitionField};
 pub use name::ObjectName;
@@ -19,3 +20,4 @@ pub(crate) use name::fold;
 pub use show::Show;
 pub use statement::{DropTable, Statement, parse};
 pub use time_travel::{Selector, split_selector};
+pub use view::{CreateView, DropView};

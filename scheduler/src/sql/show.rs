@@ -31,6 +31,18 @@ pub enum Show {
         /// Pattern of the names.
         like: Option<String>,
     },
+    /// `SHOW VIEWS [FROM [catalog.]schema] [LIKE 'pattern']`.
+    Views {
+        /// The schema, else the session's.
+        schema: Option<ObjectName>,
+        /// Pattern of the names.
+        like: Option<String>,
+    },
+    /// `SHOW CREATE VIEW view`.
+    CreateView {
+        /// The view.
+        view: ObjectName,
+    },
     /// `SHOW COLUMNS FROM table`, `DESCRIBE table`.
     Columns {
         /// The table.
@@ -59,6 +71,15 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Show> {
         "tables" => {
             let schema = from(parser)?.map(|name| ObjectName::new(&name, 2)).transpose()?;
             Ok(Show::Tables { schema, like: like(parser)? })
+        }
+        "views" => {
+            let schema = from(parser)?.map(|name| ObjectName::new(&name, 2)).transpose()?;
+            Ok(Show::Views { schema, like: like(parser)? })
+        }
+        "create" => {
+            parser.expect_keyword(Keyword::VIEW).map_err(syntax)?;
+            let name = parser.parse_object_name(false).map_err(syntax)?;
+            Ok(Show::CreateView { view: ObjectName::new(&name, 3)? })
         }
         "columns" => match from(parser)? {
             Some(name) => Ok(Show::Columns { table: ObjectName::new(&name, 3)? }),

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::create::{self, CreateTable, syntax};
 use super::name::ObjectName;
 use super::show::{self, Show};
+use super::view::{self, CreateView, DropView};
 use super::{placeholders, time_travel, tokens};
 use crate::error::{Error, ErrorCode, Result};
 
@@ -27,6 +28,10 @@ pub enum Statement {
     CreateTable(Box<CreateTable>),
     /// `DROP TABLE …`.
     DropTable(DropTable),
+    /// `CREATE VIEW …`.
+    CreateView(Box<CreateView>),
+    /// `DROP VIEW …`.
+    DropView(DropView),
     /// `CREATE SCHEMA [IF NOT EXISTS] name`.
     CreateSchema {
         /// The schema.
@@ -90,7 +95,13 @@ pub fn parse(sql: &str) -> Result<Statement> {
     let mut tokens = tokens::tokenize(sql)?;
     placeholders::number(&mut tokens)?;
     let end = tokens.last().map(|token| token.span.end);
-    parse_tokens(time_travel::rewrite(tokens)?).map_err(|error| match end {
+    let last = tokens.iter().rev().find(|token| token.token != Token::SemiColon).map(|token| token.span.end);
+    let mut parsed = parse_tokens(time_travel::rewrite(tokens)?);
+    if let (Ok(Statement::CreateView(created)), Some(last)) = (&mut parsed, last) {
+        let text = view::text_between(sql, created.begins, last);
+        created.sql = text.ok_or_else(|| Error::internal("the view's query was not found"))?.to_string();
+    }
+    parsed.map_err(|error| match end {
         // The parser gives no place for the end of the text.
         Some(end) if error.code() == ErrorCode::SyntaxError && !error.message().contains("Line:") => {
             Error::new(ErrorCode::SyntaxError, format!("{}{end}", error.message()))
@@ -172,6 +183,15 @@ fn create_or_drop(parser: &mut Parser<'_>) -> Result<Option<Statement>> {
         let name = ObjectName::new(&parser.parse_object_name(false).map_err(syntax)?, 3)?;
         let purge = parser.parse_keyword(Keyword::PURGE);
         return Ok(Some(Statement::DropTable(DropTable { name, if_exists, purge })));
+    }
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::VIEW]) {
+        return view::parse(parser, false).map(|view| Some(Statement::CreateView(Box::new(view))));
+    }
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::OR, Keyword::REPLACE, Keyword::VIEW]) {
+        return view::parse(parser, true).map(|view| Some(Statement::CreateView(Box::new(view))));
+    }
+    if parser.parse_keywords(&[Keyword::DROP, Keyword::VIEW]) {
+        return view::parse_drop(parser).map(|drop| Some(Statement::DropView(drop)));
     }
     for kind in [Keyword::SCHEMA, Keyword::DATABASE] {
         if parser.parse_keywords(&[Keyword::CREATE, kind]) {
