@@ -148,6 +148,7 @@ impl Config {
 
     fn validate(&self) -> Vec<String> {
         let mut faults = self.catalog().validate();
+        faults.extend(self.storage.validate().into_iter().map(|fault| format!("storage.{fault}")));
         faults.extend(self.scheduler.validate().into_iter().map(|fault| format!("scheduler.{fault}")));
         faults.extend(self.executor.validate().into_iter().map(|fault| format!("executor.{fault}")));
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
