@@ -34,7 +34,7 @@ pub struct CatalogConfig {
     /// The name of the catalog inside its database, which several may share. Not set: its name in SQL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// For `sql` over PostgreSQL, the password; without it, what `PGPASSWORD` says.
+    /// For `sql` over PostgreSQL, the password.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub password: Secret,
     /// For `rest`, how its server is spoken to.

@@ -169,7 +169,7 @@ pub enum Error {
         reason: String,
     },
     /// A catalog that is only read.
-    #[error("catalog {catalog:?} is read-only: it cannot {what}")]
+    #[error("catalog {catalog:?} is read-only: it does not {what}")]
     ReadOnly {
         /// The catalog.
         catalog: String,

@@ -83,8 +83,7 @@ impl Database {
         if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
             return Err(Failure::Definite("sslmode=require is not supported yet".to_owned()));
         }
-        let own = std::env::var("PGPASSWORD").ok().map(Secret::new);
-        if let Some(password) = Some(password.clone()).filter(|given| !given.is_empty()).or(own) {
+        if !password.is_empty() {
             config.password(password.expose());
         }
         config.application_name("tarn");

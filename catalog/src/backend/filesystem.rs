@@ -203,6 +203,10 @@ impl FilesystemBackend {
 
 #[async_trait]
 impl Backend for FilesystemBackend {
+    fn check_writable(&self) -> Result<()> {
+        self.read_only("take rows")
+    }
+
     async fn list_schemas(&self) -> Result<Vec<String>> {
         let mut schemas = self.schemas_below(self.warehouse.clone(), None, LEVELS_MAX).await?;
         schemas.sort_unstable();
@@ -363,7 +367,7 @@ mod tests {
         let ident = TableIdent::new("s", "t");
         let error = backend.forget_table(&ident).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotSupported);
-        assert_eq!(error.to_string(), r#"catalog "files" is read-only: it cannot drop a table"#);
+        assert_eq!(error.to_string(), r#"catalog "files" is read-only: it does not drop a table"#);
         assert!(backend.create_schema("x", None).await.is_err());
     }
 

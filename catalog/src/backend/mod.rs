@@ -77,6 +77,11 @@ pub enum Outcome {
 /// One catalog.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
+    /// Fails if nothing can be changed here; asked before a write makes its first file.
+    fn check_writable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The schemas, sorted.
     async fn list_schemas(&self) -> Result<Vec<String>>;
 

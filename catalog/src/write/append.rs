@@ -69,6 +69,7 @@ impl Lakehouse {
     /// of an older snapshot.
     pub async fn begin_append(&self, table: &PinnedTable, query_id: &str) -> Result<Append> {
         let (name, metadata) = (table.name(), table.metadata());
+        self.backend(&name.catalog)?.check_writable()?;
         if table.snapshot_id() != metadata.current_snapshot_id() {
             let name = name.to_string();
             return Err(Error::Invalid(format!(
@@ -91,6 +92,7 @@ impl Lakehouse {
         query_id: &str,
     ) -> Result<Append> {
         let backend = self.backend(&name.catalog)?;
+        backend.check_writable()?;
         let base = match backend.load_table(&TableIdent::new(&name.schema, &name.table)).await {
             Ok(base) => Some(base),
             Err(Error::TableNotFound { .. }) => None,

@@ -106,8 +106,11 @@ struct Owned {
 /// What crosses from a scheduler to an executor.
 #[derive(Serialize, Deserialize)]
 struct Wire {
-    owners: BTreeMap<String, Vec<(String, BTreeMap<String, String>)>>,
+    owners: BTreeMap<String, Vec<(String, Plain)>>,
 }
+
+/// Properties that are no secret any more, on their way.
+type Plain = BTreeMap<String, String>;
 
 impl Default for Credentials {
     fn default() -> Self {
@@ -240,8 +243,8 @@ impl Credentials {
         let state = self.inner.state.read();
         state.lengths.iter().rev().filter(|length| **length <= path.len()).find_map(|length| {
             let prefix = path.get(..*length)?;
-            let credential = state.by_prefix.get(prefix)?.last()?.1.clone();
-            Some((prefix.to_owned(), credential))
+            let credential = &state.by_prefix.get(prefix)?.last()?.1;
+            Some((prefix.to_owned(), Arc::clone(credential)))
         })
     }
 
