@@ -4,6 +4,7 @@
 //! - `slt`: the SQL files of tests/slt, in every mode
 //! - `exactness`: each file and range is read once, in every mode
 //! - `front_door`: statements, prepared statements, metadata, sessions, tickets
+//! - `catalogs`: real catalog servers, by the suite of all backends and by SQL
 //! - `cancel`: cancelled work stops everywhere
 //! - `bad_input`: mistakes and faults, each with a clear error, the server alive and nothing lost
 //! - `damage`: tables of other engines with a file missing, cut, longer, or with a wrong checksum
@@ -18,6 +19,7 @@
 mod answers;
 mod bad_input;
 mod cancel;
+mod catalogs;
 mod clusters;
 mod damage;
 mod exactness;
