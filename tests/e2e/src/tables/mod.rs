@@ -10,6 +10,9 @@
 //! `TARN_TABLES=full cargo test --workspace --test e2e tables:: -- --nocapture`; only tables whose name contains
 //! a text: `TARN_TABLES_ONLY=deletes.`.
 //!
+//! After a change that makes Tarn read more, `TARN_TABLES_ACCEPT=1` takes lines that are not needed any more out of the
+//! list, and adds what is refused or fails now: read the difference before you commit it. Wrong rows it never adds.
+//!
 //! The rule: a wrong row is never acceptable. What Tarn refuses for now stands in tests/fixtures/refusals.txt, and
 //! such a table must answer rightly or with `not_supported`; one that answers everything must leave the list. So must
 //! a query that is known to be answered wrongly, once it is answered rightly.
@@ -48,14 +51,16 @@ async fn check(settings: Vec<Setting>) {
     let tables: Vec<Table> =
         answer::tables().into_iter().filter(|table| table.name.contains(&only)).collect();
     let queries: usize = tables.iter().map(|table| table.questions.len()).sum();
-    let allowed = refusals();
     let mut outcome = Outcome::default();
     for setting in &settings {
         let began = Instant::now();
         outcome.add(run_in(setting, &tables).await);
         println!("{setting}: {:.1} s", began.elapsed().as_secs_f64());
     }
-    outcome.judge(&allowed, only.is_empty());
+    if std::env::var_os("TARN_TABLES_ACCEPT").is_some() {
+        outcome.accept();
+    }
+    outcome.judge(&refusals(), only.is_empty());
     println!(
         "{} tables, {queries} queries, {} settings, {} differences",
         tables.len(),
@@ -70,12 +75,18 @@ async fn check(settings: Vec<Setting>) {
     assert!(outcome.differences.is_empty(), "{}", outcome.report());
 }
 
-/// The tables, or queries of tables, that may be refused: `table` or `table: query`; and those that are known to be
-/// answered wrongly, as `wrong table: query`.
+/// The tables, or queries of tables, that may be refused: `table` or `table: query`; those that are known to be
+/// answered wrongly, as `wrong table: query`; and those that fail by another error, as `fails table`.
 fn refusals() -> BTreeSet<String> {
     let text = std::fs::read_to_string(fixtures::folder().join("refusals.txt")).unwrap();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(str::to_string).collect()
+}
+
+/// Whether a line of the list speaks of a query.
+fn is_about(line: &str, (table, sql): &(String, String)) -> bool {
+    let line = line.strip_prefix("wrong ").or_else(|| line.strip_prefix("fails ")).unwrap_or(line);
+    line == table || line == format!("{table}: {sql}")
 }
 
 /// What was seen.
@@ -84,6 +95,8 @@ struct Outcome {
     differences: Vec<String>,
     /// Wrong answers by table and query: with setting and fault.
     wrong: BTreeMap<(String, String), String>,
+    /// Errors of another name than a refusal's.
+    failed: BTreeMap<(String, String), String>,
     /// Refusals by table and query: with setting and message.
     refused: BTreeMap<(String, String), String>,
     /// Tables and queries that were asked.
@@ -94,34 +107,59 @@ impl Outcome {
     fn add(&mut self, other: Self) {
         self.differences.extend(other.differences);
         self.wrong.extend(other.wrong);
+        self.failed.extend(other.failed);
         self.refused.extend(other.refused);
         self.asked.extend(other.asked);
     }
 
     /// Turns refusals that are not allowed, and allowances that are not needed, into differences.
     fn judge(&mut self, allowed: &BTreeSet<String>, all: bool) {
-        let mut used = BTreeSet::new();
-        for ((table, sql), message) in &self.refused {
-            let line = format!("{table}: {sql}");
-            match [table, &line].into_iter().find(|name| allowed.contains(*name)) {
-                Some(name) => drop(used.insert(name.clone())),
-                None => self.differences.push(format!("{line}\n    {message}")),
+        for (prefix, seen) in [("", &self.refused), ("wrong ", &self.wrong), ("fails ", &self.failed)] {
+            for ((table, sql), message) in seen {
+                let (whole, one) = (format!("{prefix}{table}"), format!("{prefix}{table}: {sql}"));
+                if !allowed.contains(&whole) && !allowed.contains(&one) {
+                    self.differences.push(format!("{one}\n    {message}"));
+                }
             }
         }
-        for ((table, sql), fault) in &self.wrong {
-            let line = format!("wrong {table}: {sql}");
-            match allowed.contains(&line) {
-                true => drop(used.insert(line)),
-                false => self.differences.push(format!("{line}\n    {fault}")),
+        for line in allowed {
+            let asked = self.asked.iter().any(|key| is_about(line, key));
+            if asked && self.is_stale(line) {
+                self.differences
+                    .push(format!("refusals.txt: this is answered rightly now, remove it: {line}"));
+            } else if all && !asked {
+                self.differences.push(format!("refusals.txt: there is no such query: {line}"));
             }
         }
-        let known = |line: &String| {
-            let line = line.strip_prefix("wrong ").unwrap_or(line);
-            self.asked.iter().any(|(table, sql)| line == table || *line == format!("{table}: {sql}"))
+    }
+
+    /// Whether nothing that was seen needs a line of the list.
+    fn is_stale(&self, line: &str) -> bool {
+        let seen = match line.split_once(' ') {
+            Some(("wrong", _)) => &self.wrong,
+            Some(("fails", _)) => &self.failed,
+            _ => &self.refused,
         };
-        for line in allowed.difference(&used).filter(|line| all || known(line)) {
-            self.differences.push(format!("refusals.txt: this is answered rightly now, remove it: {line}"));
+        !seen.keys().any(|key| is_about(line, key))
+    }
+
+    /// Rewrites the list: what is stale goes, what is refused or fails comes, query by query.
+    fn accept(&self) {
+        let path = fixtures::folder().join("refusals.txt");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let asked = |line: &str| self.asked.iter().any(|key| is_about(line, key));
+        let mut lines: Vec<String> =
+            text.lines().filter(|line| !(asked(line) && self.is_stale(line))).map(str::to_string).collect();
+        for (prefix, seen) in [("", &self.refused), ("fails ", &self.failed)] {
+            for ((table, sql), message) in seen {
+                let (whole, one) = (format!("{prefix}{table}"), format!("{prefix}{table}: {sql}"));
+                if !lines.contains(&whole) && !lines.contains(&one) {
+                    lines.push(format!("# {message}"));
+                    lines.push(one);
+                }
+            }
         }
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
     }
 
     fn report(&self) -> String {
@@ -186,13 +224,10 @@ async fn ask(
                 let message = describe(&error);
                 // A metadata column that Tarn does not have is a name that is not found.
                 let code = error.refusal().and_then(|refusal| refusal.code.clone()).unwrap_or_default();
-                if code == "not_supported" || (code == "not_found" && message.contains("column \"_")) {
-                    outcome.refused.insert(key, format!("[{setting}] {message}"));
-                } else {
-                    outcome
-                        .differences
-                        .push(format!("FAILED {}: {}\n    [{setting}] {message}", key.0, key.1));
-                }
+                let refused =
+                    code == "not_supported" || (code == "not_found" && message.contains("column \"_"));
+                let errors = if refused { &mut outcome.refused } else { &mut outcome.failed };
+                errors.insert(key, format!("[{setting}] {message}"));
                 return;
             }
         }
