@@ -129,8 +129,8 @@ async fn positions_count_from_the_beginning_of_a_file_in_every_range_of_it() {
         let task = FileTask { range: Some(range), ..whole.task.clone() };
         table.groups.push(vec![PlannedFile { task, statistics: None }]);
     }
-    let ctx = table.context(&[]);
-    let rows = run(table.plan(), &ctx).await.unwrap();
+    let plan = table.plan();
+    let rows = run(plan, &table.context(&[])).await.unwrap();
     assert_eq!(rows, listed((0..95).filter(|n| !deleted.contains(&i64::from(*n)))));
 }
 
