@@ -161,11 +161,11 @@ async fn tables(
         let mut named = Vec::new();
         if wants_tables {
             let tables = lakehouse.tables(&catalog, &schema).await.map_err(failed)?;
-            named.extend(tables.into_iter().map(|table| (TableName::new(&catalog, &schema, table), TABLE)));
+            named.extend(tables.into_iter().map(|table| (TableName::new(&catalog, &schema, table), false)));
         }
         if wants_views {
             let views = lakehouse.views(&catalog, &schema).await.map_err(failed)?;
-            named.extend(views.into_iter().map(|view| (TableName::new(&catalog, &schema, view), VIEW)));
+            named.extend(views.into_iter().map(|view| (TableName::new(&catalog, &schema, view), true)));
         }
         Ok::<_, Status>(named)
     }));
@@ -173,7 +173,7 @@ async fn tables(
     let mut names: Vec<Listed> = listings.into_iter().flatten().collect();
     names.retain(|(name, _)| matches(pattern.as_ref(), &name.table));
     // By type first, as JDBC has it.
-    names.sort_unstable_by(|(a, a_kind), (b, b_kind)| (a_kind, a).cmp(&(b_kind, b)));
+    names.sort_unstable_by(|(a, a_is_view), (b, b_is_view)| (a_is_view, a).cmp(&(b_is_view, b)));
     if !command.include_schema {
         return table_batch(schema, names, None);
     }
@@ -188,10 +188,10 @@ async fn tables(
 }
 
 async fn encoded_schema(lakehouse: &Lakehouse, listed: &Listed, profile: Profile) -> Option<Vec<u8>> {
-    let (name, kind) = listed;
-    let loaded = match *kind {
-        VIEW => lakehouse.view(name).await.map(|view| Arc::clone(view.schema())),
-        _ => lakehouse.pin(name, None).await.map(|pinned| pinned.schema()),
+    let (name, is_view) = listed;
+    let loaded = match is_view {
+        true => lakehouse.view(name).await.map(|view| Arc::clone(view.schema())),
+        false => lakehouse.pin(name, None).await.map(|pinned| pinned.schema()),
     };
     let schema = match loaded {
         Ok(schema) => schema,
@@ -210,8 +210,8 @@ async fn encoded_schema(lakehouse: &Lakehouse, listed: &Listed, profile: Profile
     }
 }
 
-/// A table or view, and which of the two.
-type Listed = (TableName, &'static str);
+/// A name, and whether it is a view's.
+type Listed = (TableName, bool);
 
 /// Whether a filter of table types takes plain tables, and views.
 fn wanted(types: &[String]) -> (bool, bool) {
@@ -235,7 +235,9 @@ fn table_batch(
         column(|name| &name.catalog),
         column(|name| &name.schema),
         column(|name| &name.table),
-        Arc::new(StringArray::from_iter_values(names.iter().map(|(_, kind)| kind))),
+        Arc::new(StringArray::from_iter_values(
+            names.iter().map(|(_, is_view)| if *is_view { VIEW } else { TABLE }),
+        )),
     ];
     if let Some(schemas) = schemas {
         columns.push(Arc::new(BinaryArray::from_iter_values(schemas)));
