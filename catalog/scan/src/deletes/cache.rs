@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 use super::equality::{EqualityIndex, delete_schema, leaf};
 use super::positions::{FilePositions, bitmap_bytes, schema, selection};
 use super::{DeleteFile, Deletes, DeletionVector, EqualityDeletes, reader, vector};
-use crate::error::Error;
+use crate::error::{Blame, Error, blame};
 use crate::metrics::{DELETE_CACHE_HITS, DELETE_CACHE_MISSES};
 use crate::storage::path_of;
 use crate::task::TableScan;
@@ -255,8 +255,11 @@ impl Loader {
         Error::DamagedFile { table: self.scan.table.clone(), file: file.to_owned(), reason }.into()
     }
 
+    /// Says that it is the delete file which cannot be read, and not the data file that is being opened.
     fn named(&self, file: &str, error: DataFusionError) -> DataFusionError {
-        error.context(format!("cannot read delete file {file:?} of table {}", self.scan.table))
+        let damaged = blame(&error) == Some(Blame::File);
+        let (table, file) = (self.scan.table.clone(), file.to_owned());
+        Error::Read { table, file, damaged, cause: Box::new(error) }.into()
     }
 }
 

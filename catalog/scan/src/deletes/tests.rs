@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, StructArray};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use parquet::file::properties::WriterProperties;
 use roaring::RoaringTreemap;
@@ -130,7 +130,8 @@ async fn positions_count_from_the_beginning_of_a_file_in_every_range_of_it() {
         table.groups.push(vec![PlannedFile { task, statistics: None }]);
     }
     let plan = table.plan();
-    let rows = run(plan, &table.context(&[])).await.unwrap();
+    let ctx = table.context(&[]);
+    let rows = run(plan, &ctx).await.unwrap();
     assert_eq!(rows, listed((0..95).filter(|n| !deleted.contains(&i64::from(*n)))));
 }
 
