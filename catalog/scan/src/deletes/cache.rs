@@ -131,8 +131,16 @@ impl<V> Held<V> {
 /// The deletes of one scan.
 #[derive(Debug, Default)]
 pub(crate) struct ScanDeletes {
-    /// Indexes in use, by the address of their list, which they keep alive.
-    indexes: Mutex<HashMap<usize, (Arc<EqualityDeletes>, Arc<OnceCell<LoadedIndex>>)>>,
+    /// Indexes in use, by the address of their list.
+    indexes: Mutex<HashMap<usize, InUse>>,
+}
+
+/// An index in use, or about to be.
+#[derive(Debug)]
+struct InUse {
+    /// Kept alive, so that its address stays its own.
+    _list: Arc<EqualityDeletes>,
+    index: Arc<OnceCell<LoadedIndex>>,
 }
 
 /// Loads deletes for a scan.
@@ -203,8 +211,8 @@ impl Loader {
         let address = Arc::as_ptr(list) as usize;
         let cell = {
             let mut indexes = self.deletes.indexes.lock();
-            let (_, cell) = indexes.entry(address).or_insert_with(|| (Arc::clone(list), Arc::default()));
-            Arc::clone(cell)
+            let new = || InUse { _list: Arc::clone(list), index: Arc::default() };
+            Arc::clone(&indexes.entry(address).or_insert_with(new).index)
         };
         cell.get_or_try_init(|| self.cached_index(list)).await.cloned()
     }

@@ -21,6 +21,9 @@ const BOXED_ENTRY_BYTES: usize = 24 + 8 + 16;
 /// What an entry of a map of integers takes.
 const INTEGER_ENTRY_BYTES: usize = 17;
 
+/// Where a key is: a column, and positions that lead into structs below it.
+pub(super) type Place = (usize, Vec<usize>);
+
 /// Deleted keys.
 #[derive(Debug)]
 pub(super) struct EqualityIndex {
@@ -194,7 +197,7 @@ pub(super) fn leaf(column: &ArrayRef, positions: &[usize]) -> Result<ArrayRef> {
 
 /// The schema to read delete files with, and where each key is in it. Of structs only what is compared is read, as
 /// a delete file need not have more.
-pub(super) fn delete_schema(keys: &[EqualityKey]) -> Option<(SchemaRef, Vec<(usize, Vec<usize>)>)> {
+pub(super) fn delete_schema(keys: &[EqualityKey]) -> Option<(SchemaRef, Vec<Place>)> {
     let mut fields: Vec<(i32, Field)> = Vec::new();
     for key in keys {
         let id = field_id(&key.field)?;

@@ -10,7 +10,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
 
 use super::cache::LoadedIndex;
-use super::equality::{leaf, positions};
+use super::equality::{Place, leaf, positions};
 use super::{EqualityDeletes, EqualityKey};
 use crate::error::Error;
 use crate::task::{TableScan, field_id};
@@ -26,7 +26,7 @@ pub(crate) struct KeyColumns {
     /// Indexes of the columns.
     columns: Vec<usize>,
     /// By list of deletes: for each key, which of the columns it is in and where.
-    keys: Vec<Vec<(usize, Vec<usize>)>>,
+    keys: Vec<Vec<Place>>,
 }
 
 impl KeyColumns {
@@ -103,8 +103,7 @@ impl EqualityFilter {
         let visible: Vec<usize> = (0..self.visible).collect();
         let mut kept = None;
         for (loaded, keys) in self.indexes.iter().zip(&self.columns.keys) {
-            let key =
-                |(column, place): &(usize, Vec<usize>)| leaf(batch.column(self.visible + column), place);
+            let key = |(column, place): &Place| leaf(batch.column(self.visible + column), place);
             let keys = keys.iter().map(key).collect::<Result<Vec<_>>>()?;
             let more = loaded.index().kept(&keys, self.data_sequence_number)?.finish();
             kept = Some(match kept {

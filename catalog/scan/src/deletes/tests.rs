@@ -35,6 +35,11 @@ fn numbers(files: &[Range<i32>]) -> Table {
     table
 }
 
+/// The same with one file.
+fn one_file(rows: Range<i32>) -> Table {
+    numbers(std::slice::from_ref(&rows))
+}
+
 fn delete_file(
     table: &Table,
     name: &str,
@@ -116,7 +121,7 @@ async fn position_deletes_in_any_order_twice_or_about_nothing() {
 
 #[tokio::test]
 async fn positions_count_from_the_beginning_of_a_file_in_every_range_of_it() {
-    let mut table = numbers(&[0..95]);
+    let mut table = one_file(0..95);
     let uri = table.task(0).uri.clone();
     let deleted: Vec<i64> = (0..95).filter(|n| n % 7 == 0 || (30..50).contains(n)).collect();
     let rows: Vec<_> = deleted.iter().map(|n| (uri.as_str(), *n)).collect();
@@ -138,7 +143,7 @@ async fn positions_count_from_the_beginning_of_a_file_in_every_range_of_it() {
 #[tokio::test]
 async fn a_deletion_vector_is_read_out_of_its_file() {
     let table = || {
-        let mut table = numbers(&[0..40]);
+        let mut table = one_file(0..40);
         let vector = vector(&table, &[0, 1, 2, 25, 39, 77]);
         table.task(0).deletes.vector = Some(vector);
         table
@@ -150,7 +155,7 @@ async fn a_deletion_vector_is_read_out_of_its_file() {
 
 #[tokio::test]
 async fn a_damaged_deletion_vector_is_an_error_and_not_a_row() {
-    let mut table = numbers(&[0..40]);
+    let mut table = one_file(0..40);
     let good = vector(&table, &[0, 1, 2]);
     let bytes = std::fs::read(&good.uri).unwrap();
     let mut flipped = bytes.clone();
@@ -162,7 +167,7 @@ async fn a_damaged_deletion_vector_is_an_error_and_not_a_row() {
         error.contains("lake.db.t") && error.contains("dv.puffin") && error.contains("checksum"),
         "{error}"
     );
-    let mut table = numbers(&[0..40]);
+    let mut table = one_file(0..40);
     table.task(0).deletes.vector = Some(DeletionVector { uri: "/not/there.puffin".to_owned(), ..good });
     let error = table.sql("select id from t").await.unwrap_err().to_string();
     assert!(error.contains("there.puffin"), "{error}");
@@ -170,12 +175,12 @@ async fn a_damaged_deletion_vector_is_an_error_and_not_a_row() {
 
 #[tokio::test]
 async fn a_delete_file_that_is_missing_or_is_none_is_an_error() {
-    let mut table = numbers(&[0..10]);
+    let mut table = one_file(0..10);
     let gone = DeleteFile { uri: "/not/there.parquet".to_owned(), size_bytes: 100, ..DeleteFile::default() };
     table.task(0).deletes.positions = vec![Arc::new(gone)];
     let error = table.sql("select id from t").await.unwrap_err().to_string();
     assert!(error.contains("there.parquet"), "{error}");
-    let mut table = numbers(&[0..10]);
+    let mut table = one_file(0..10);
     let columns = vec![(
         field(2_147_483_546, "file_path", DataType::Utf8),
         Arc::new(StringArray::from(vec!["x"])) as ArrayRef,
@@ -321,7 +326,7 @@ async fn a_field_of_a_struct_can_be_a_key() {
 #[tokio::test]
 async fn deletes_by_place_and_by_value_hold_together() {
     let table = || {
-        let mut table = numbers(&[0..40]);
+        let mut table = one_file(0..40);
         let vector = vector(&table, &[0, 10, 20]);
         table.task(0).deletes.vector = Some(vector);
         let ids = vec![(field(1, "id", DataType::Int32), ints([1, 10, 39]))];
@@ -337,7 +342,7 @@ async fn deletes_by_place_and_by_value_hold_together() {
 #[tokio::test]
 async fn an_index_is_built_once_a_scan_and_found_by_the_next() {
     let cache = Arc::new(DeleteCache::default());
-    let table = numbers(&[0..10]);
+    let table = one_file(0..10);
     let ids = vec![(field(1, "id", DataType::Int32), ints([1]))];
     let file = delete_file(&table, "e.parquet", 5, ids);
     let lists = equality(vec![field(1, "id", DataType::Int32)], vec![file]);
@@ -357,7 +362,7 @@ async fn an_index_is_built_once_a_scan_and_found_by_the_next() {
 #[tokio::test]
 async fn what_does_not_fit_into_the_memory_pool_is_refused() {
     use datafusion::execution::memory_pool::GreedyMemoryPool;
-    let table = numbers(&[0..10]);
+    let table = one_file(0..10);
     let ids = vec![(field(1, "id", DataType::Int32), ints(0..5000))];
     let file = delete_file(&table, "e.parquet", 5, ids);
     let lists = equality(vec![field(1, "id", DataType::Int32)], vec![file]);

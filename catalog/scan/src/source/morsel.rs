@@ -58,7 +58,7 @@ struct Opener {
     /// For files without equality deletes, nearly all.
     plain: Arc<Reading>,
     /// For files with equality deletes, by the columns that these compare. A scan has few such sets.
-    keyed: Mutex<Vec<(Vec<Vec<EqualityKey>>, Arc<Keyed>)>>,
+    keyed: Mutex<Vec<Arc<Keyed>>>,
     store: Arc<dyn ObjectStore>,
     partition: usize,
     batch_size: Option<usize>,
@@ -84,6 +84,8 @@ struct Reading {
 
 /// How files with equality deletes are read: with key columns behind the columns that were asked for.
 struct Keyed {
+    /// The keys of each list of deletes.
+    lists: Vec<Vec<EqualityKey>>,
     reading: Reading,
     columns: Arc<KeyColumns>,
     /// Columns that were asked for.
@@ -273,13 +275,13 @@ impl Opener {
         let indexes = try_join_all(lists.iter().map(|list| self.deletes.index(list))).await?;
         let keys = keys_of(lists);
         let mut known = self.keyed.lock();
-        let same = |found: &[Vec<EqualityKey>]| found.iter().map(Vec::as_slice).eq(keys.iter().copied());
-        let found = known.iter().find(|(found, _)| same(found)).map(|(_, keyed)| Arc::clone(keyed));
+        let same = |keyed: &&Arc<Keyed>| keyed.lists.iter().map(Vec::as_slice).eq(keys.iter().copied());
+        let found = known.iter().find(same).map(Arc::clone);
         let keyed = match found {
             Some(keyed) => keyed,
             None => {
                 let keyed = Arc::new(self.read_keys(&keys, &task.uri)?);
-                known.push((keys.iter().map(|list| list.to_vec()).collect(), Arc::clone(&keyed)));
+                known.push(Arc::clone(&keyed));
                 keyed
             }
         };
@@ -305,7 +307,14 @@ impl Opener {
         let reading =
             Reading::new(&source, scan, resolver, self.batch_size, &self.store, &base, self.partition)?;
         let visible = visible.iter().count();
-        Ok(Keyed { reading, columns: Arc::new(columns), visible, metrics: plain.source.metrics().clone() })
+        let lists = keys.iter().map(|list| list.to_vec()).collect();
+        Ok(Keyed {
+            lists,
+            reading,
+            columns: Arc::new(columns),
+            visible,
+            metrics: plain.source.metrics().clone(),
+        })
     }
 }
 
