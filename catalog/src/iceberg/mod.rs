@@ -24,6 +24,8 @@ mod builder;
 mod decode_tests;
 mod manifest_writer;
 #[cfg(test)]
+mod replay_tests;
+#[cfg(test)]
 mod tests;
 mod updates;
 mod view;
