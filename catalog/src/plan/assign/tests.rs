@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use bytes::Bytes;
 use serde_json::json;
 use tarn_scan::PlannedFile;
@@ -212,7 +212,15 @@ async fn plan(data: Vec<Manifest>, deletes: Vec<Manifest>) -> Result<FilePlan> {
     let schema = TableSchema::for_test(&[("id", DataType::Int32)]);
     let router = Router::new(tarn_scan::storage::Config::default(), Vec::new());
     let files = Files::new(&Config::default(), router);
-    let source = Source { table: &name, metadata: &metadata, snapshot: None, schema: &schema, files: &files };
+    let partition = Fields::empty();
+    let source = Source {
+        table: &name,
+        metadata: &metadata,
+        snapshot: None,
+        schema: &schema,
+        files: &files,
+        partition: &partition,
+    };
     let blocks: Vec<_> = data
         .into_iter()
         .map(|manifest| FileBlock::new(manifest, &name, "m.avro").map(Arc::new))
@@ -222,7 +230,7 @@ async fn plan(data: Vec<Manifest>, deletes: Vec<Manifest>) -> Result<FilePlan> {
         .map(|manifest| DeleteBlock::new(manifest, &name, "d.avro").map(Arc::new))
         .collect::<Result<_>>()?;
     let kept = vec![true; blocks.iter().map(|block| block.files.len()).sum()];
-    let mut plan = collect(&schema, &blocks, &kept);
+    let mut plan = collect(&schema, &blocks, &kept, &partition);
     assign(&mut plan, &source, &deletes, &blocks, &kept)?;
     Ok(plan)
 }
