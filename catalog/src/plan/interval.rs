@@ -65,23 +65,29 @@ pub(super) fn upper_bound(value: ScalarValue) -> Option<ScalarValue> {
     }
 }
 
+/// The least numbers are truncated to what wraps around to the greatest: where that may be, nothing is said.
 fn truncated(value: &ScalarValue, width: u32) -> Interval {
-    let last = i128::from(width.saturating_sub(1));
+    let last = i64::from(width.saturating_sub(1));
     let max = match value {
-        ScalarValue::Int32(Some(v)) => Some(ScalarValue::Int32(Some(v.saturating_add(clamp(last))))),
-        ScalarValue::Int64(Some(v)) => Some(ScalarValue::Int64(Some(v.saturating_add(last as i64)))),
+        ScalarValue::Int32(Some(v)) => {
+            let Some(max) = i32::try_from(last).ok().and_then(|last| v.checked_add(last)) else {
+                return Interval::default();
+            };
+            Some(ScalarValue::Int32(Some(max)))
+        }
+        ScalarValue::Int64(Some(v)) => {
+            let Some(max) = v.checked_add(last) else { return Interval::default() };
+            Some(ScalarValue::Int64(Some(max)))
+        }
         ScalarValue::Decimal128(Some(v), precision, scale) => {
-            Some(ScalarValue::Decimal128(Some(v.saturating_add(last)), *precision, *scale))
+            let Some(max) = v.checked_add(i128::from(last)) else { return Interval::default() };
+            Some(ScalarValue::Decimal128(Some(max), *precision, *scale))
         }
         ScalarValue::Utf8View(Some(v)) => text_successor(v).map(|v| ScalarValue::Utf8View(Some(v))),
         ScalarValue::BinaryView(Some(v)) => bytes_successor(v).map(|v| ScalarValue::BinaryView(Some(v))),
         _ => return Interval::default(),
     };
     Interval { min: Some(value.clone()), max }
-}
-
-fn clamp(value: i128) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
 }
 
 /// The least text above every text with this prefix.
@@ -204,7 +210,8 @@ mod tests {
         let found = of(Transform::Truncate(10), ScalarValue::Int32(Some(-10)), DataType::Int32);
         assert_eq!(found, (int(-10), int(-1)));
         let found = of(Transform::Truncate(10), ScalarValue::Int32(Some(i32::MAX - 3)), DataType::Int32);
-        assert_eq!(found, (int(i32::MAX - 3), int(i32::MAX)));
+        // The truncated least number wraps to here, too.
+        assert_eq!(found, (None, None));
         let found = of(Transform::Truncate(3), ScalarValue::Utf8View(Some("ice".into())), DataType::Utf8View);
         assert_eq!(found, (text("ice"), text("icf")));
         let found =
