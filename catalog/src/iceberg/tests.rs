@@ -231,8 +231,7 @@ async fn version_1_without_schema_ids_is_read() {
 #[tokio::test]
 async fn version_1_snapshots_name_their_manifests_themselves() {
     let metadata = json!({
-        "format-version": 1, "table-uuid": "b2a8a1fd-44a0-4f2b-8bd4-3d1e3a4f3c11", "location": "/t",
-        "last-updated-ms": 1000, "last-column-id": 1,
+        "format-version": 1, "location": "/t", "last-updated-ms": 1000, "last-column-id": 1,
         "schema": {"type": "struct", "fields": [{"id": 1, "name": "id", "required": false, "type": "long"}]},
         "partition-spec": [], "properties": {}, "current-snapshot-id": 1,
         "snapshots": [{"snapshot-id": 1, "timestamp-ms": 1000, "manifests": ["/t/a.avro", "/t/b.avro"]}],
@@ -241,6 +240,7 @@ async fn version_1_snapshots_name_their_manifests_themselves() {
     let manifests = metadata.snapshot(1).unwrap().manifests.unwrap();
     assert_eq!(*manifests, ["/t/a.avro", "/t/b.avro"]);
     assert!(metadata.is_read_only());
+    assert!(!metadata.uuid().is_nil());
 }
 
 #[tokio::test]
