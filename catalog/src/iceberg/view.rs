@@ -182,15 +182,25 @@ impl ViewMetadata {
     pub(crate) fn replacement_json(&self, base: &Self) -> Result<Value> {
         let version = self.spec.current_version();
         let failed = |e: serde_json::Error| Error::Internal(format!("a view is not JSON: {e}"));
-        let schema = self.spec.schema_by_id(version.schema_id()).map(|schema| schema.as_ref().clone());
+        let schema = self
+            .spec
+            .schema_by_id(version.schema_id())
+            .ok_or_else(|| Error::Internal("a view without the schema of its version".to_owned()))?;
+        let known = base.spec.schemas_iter().find(|known| {
+            known.as_struct() == schema.as_struct()
+                && known.identifier_field_ids().eq(schema.identifier_field_ids())
+        });
         let mut view_version = serde_json::to_value(version.as_ref()).map_err(failed)?;
-        // The schema that the same commit adds.
-        view_version["schema-id"] = json!(-1);
+        // A schema that the view had before is named; servers do not take it for one that this commit adds (-1).
+        view_version["schema-id"] = json!(known.map_or(-1, |known| known.schema_id()));
         let mut updates = vec![
-            json!({ "action": "add-schema", "schema": serde_json::to_value(schema).map_err(failed)? }),
             json!({ "action": "add-view-version", "view-version": view_version }),
             json!({ "action": "set-current-view-version", "view-version-id": -1 }),
         ];
+        if known.is_none() {
+            let schema = serde_json::to_value(schema.as_ref()).map_err(failed)?;
+            updates.insert(0, json!({ "action": "add-schema", "schema": schema }));
+        }
         let changed: BTreeMap<_, _> = self
             .properties()
             .iter()
