@@ -102,7 +102,8 @@ fn output(result: &Rows) -> DBOutput<DefaultColumnType> {
             DefaultColumnType::Text
         }
     });
-    let cell = |text: String| if text.is_empty() { "(empty)".to_string() } else { text };
+    // A row is one line in these files.
+    let cell = |text: String| if text.is_empty() { "(empty)".to_string() } else { text.replace('\n', " ") };
     let rows = result.text().into_iter().map(|row| row.into_iter().map(cell).collect());
     DBOutput::Rows { types: kinds.collect(), rows: rows.collect() }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use object_store::ObjectStore;
 use tarn::config::{self, Config};
 use tarn::demo::load;
-use tarn_catalog::Lakehouse;
+use tarn_catalog::{CatalogKind, Lakehouse};
 use tarn_runtime::Runtime;
 use tarn_scan::storage::{Layer, Router};
 use tarn_scheduler::Shared;
@@ -96,7 +96,10 @@ impl Data {
         let (runtime, router) = self.runtime(layers);
         let lakehouse =
             Lakehouse::open(self.config.catalog(), router.clone()).await.expect("the catalog opens");
-        for catalog in lakehouse.catalogs() {
+        let only_read = |name: &String| {
+            self.config.catalogs.get(name).is_some_and(|catalog| catalog.kind == CatalogKind::Filesystem)
+        };
+        for catalog in lakehouse.catalogs().into_iter().filter(|name| !only_read(name)) {
             lakehouse.create_schema(&catalog, "default", true).await.expect("the catalog takes a schema");
         }
         Shared { runtime, router, lakehouse, work_dir }

@@ -32,7 +32,8 @@ pub async fn collect(mut stream: QueryStream) -> std::result::Result<Result, Err
 
 /// A value of a result.
 fn of(array: &ArrayRef, row: usize) -> Value {
-    if array.is_null(row) {
+    // Of type Null, which has no bitmap, each value is NULL too.
+    if array.is_null(row) || *array.data_type() == DataType::Null {
         return Value::Null;
     }
     let items = |items: &ArrayRef| Value::Array((0..items.len()).map(|at| of(items, at)).collect());
