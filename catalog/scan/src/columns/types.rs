@@ -103,9 +103,10 @@ fn resolve_child(
     leaves: &mut Leaves<'_>,
 ) -> Result<FieldRef, Problem> {
     let read = resolve(stored.data_type(), wanted.data_type(), column, leaves)?;
-    Ok(Arc::new(
-        Field::new(stored.name(), read, stored.is_nullable()).with_metadata(wanted.metadata().clone()),
-    ))
+    // The reader takes no metadata for what has no id: the element of a list of two levels.
+    let identified = if field_id(stored).is_some() { wanted } else { stored };
+    let metadata = identified.metadata().clone();
+    Ok(Arc::new(Field::new(stored.name(), read, stored.is_nullable()).with_metadata(metadata)))
 }
 
 /// Fields of a struct by id: those that the file has, in its order, whether the table has them or not.

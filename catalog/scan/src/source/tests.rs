@@ -580,6 +580,59 @@ async fn rare_physical_types_are_read_and_unsigned_ones_are_an_error() {
 }
 
 #[tokio::test]
+async fn lists_as_old_spark_wrote_them_are_read_by_name_mapping() {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    let message = "message spark_schema {
+        optional group l (LIST) { repeated group bag { optional int64 array; } }
+        optional group ls (LIST) { repeated group array { required int64 p; required binary q (UTF8); } }
+        optional group m (MAP) { repeated group key_value (MAP_KEY_VALUE) {
+            required binary key (UTF8); required int64 value; } } }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let element = row_type(vec![field(7, "p", DataType::Int64), field(8, "q", DataType::Utf8View)]);
+    let pair = vec![required(9, "key", DataType::Utf8View), field(10, "value", DataType::Int64)];
+    let map = DataType::Map(Arc::new(Field::new("key_value", row_type(pair), false)), false);
+    let mapping = r#"[{"field-id": 2, "names": ["l"], "fields": [{"field-id": 5, "names": ["element"]}]},
+        {"field-id": 3, "names": ["ls"], "fields": [{"field-id": 6, "names": ["element"], "fields": [
+            {"field-id": 7, "names": ["p"]}, {"field-id": 8, "names": ["q"]}]}]},
+        {"field-id": 4, "names": ["m"], "fields": [
+            {"field-id": 9, "names": ["key"]}, {"field-id": 10, "names": ["value"]}]}]"#;
+    let mut table = Table::new(vec![
+        field(2, "l", DataType::List(Arc::new(field(5, "element", DataType::Int64)))),
+        field(3, "ls", DataType::List(Arc::new(field(6, "element", element)))),
+        field(4, "m", map),
+    ])
+    .with_name_mapping(mapping)
+    .file(vec![(field(1, "x", DataType::Int32), ints([0, 0, 0]))]);
+    let file = std::fs::File::create(table.path(0)).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    // Three rows: one or two values, nothing there, an empty list.
+    let text = |text: &str| ByteArray::from(text.as_bytes().to_vec());
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[1], Some(&[3, 2, 0, 1]), Some(&[0, 1, 0, 0])).unwrap();
+    column.close().unwrap();
+    let levels = (Some(&[2, 0, 1][..]), Some(&[0, 0, 0][..]));
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[2], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&[text("q")], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&[text("k")], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[3], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    table.task(0).size_bytes = std::fs::metadata(table.path(0)).unwrap().len();
+    let ctx = table.context(&[]);
+    assert_eq!(query(&ctx, "select l, m from t").await.unwrap(), "[1, ]|{k: 3}\n[]|{}\n|");
+    assert_eq!(query(&ctx, "select ls from t").await.unwrap(), "\n[]\n[{p: 2, q: q}]");
+}
+
+#[tokio::test]
 async fn rows_with_nan_are_not_pruned() {
     let values: Vec<f64> = (0..10).map(f64::from).chain([f64::NAN]).chain((0..9).map(f64::from)).collect();
     let table = || {
