@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics, internal_err};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
@@ -264,6 +264,7 @@ impl Opener {
         if given.is_empty() {
             return reading.inner.plan_file(file);
         }
+        file.arrow_schema = Some(marked(&columns.schema));
         let mut config = reading.config.clone();
         config.expr_adapter_factory = Some(Arc::new(ColumnAdapterFactory::new(given)));
         reading.source.create_morselizer(Arc::clone(&self.store), &config, self.partition)?.plan_file(file)
@@ -444,6 +445,13 @@ fn reprojected(
         Some(other) => Ok(other.clone()),
         None => internal_err!("a Parquet source became another"),
     }
+}
+
+/// The schema, different from every table's: the reader leaves expressions as they are for a file whose schema is
+/// the table's, and so would take what is stored for what is given.
+fn marked(schema: &SchemaRef) -> SchemaRef {
+    let mark = HashMap::from([("tarn.given".to_owned(), String::new())]);
+    Arc::new(schema.as_ref().clone().with_metadata(mark))
 }
 
 /// By table column: whether projection or predicate mention it.

@@ -516,6 +516,22 @@ async fn stored_lineage_wins_and_files_without_row_ids_have_none() {
 }
 
 #[tokio::test]
+async fn lineage_is_inherited_by_a_file_with_the_very_schema_of_the_scan() {
+    let lineage = |column: MetadataColumn| column.field(&Vec::<Field>::new().into());
+    let stored = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
+    let (id, row_id) = (field(1, "id", DataType::Int32), lineage(MetadataColumn::RowId));
+    let number = lineage(MetadataColumn::LastUpdatedSequenceNumber);
+    let mut table = Table::new(vec![id.clone(), row_id.clone(), number.clone()]).file(vec![
+        (id, ints([5, 6])),
+        (row_id, stored(vec![Some(4), None])),
+        (number, stored(vec![None, None])),
+    ]);
+    table.task(0).first_row_id = Some(6);
+    table.task(0).data_sequence_number = 5;
+    assert_eq!(table.sql("select * from t").await.unwrap(), "5|4|5\n6|7|5");
+}
+
+#[tokio::test]
 async fn a_tables_own_column_of_such_a_name_is_its_own() {
     let table = Table::new(vec![field(1, "_pos", DataType::Int32), field(2, "_file", DataType::Int32)])
         .file(vec![(field(1, "_pos", DataType::Int32), ints([7, 8]))]);
