@@ -57,7 +57,7 @@ enum Target {
     /// A table that exists, as it was pinned.
     Table(Arc<Metadata>),
     /// A table that is made with the commit.
-    New { first: Option<Metadata>, uuid: Uuid, if_not_exists: bool },
+    New { first: Option<Box<Metadata>>, uuid: Uuid, if_not_exists: bool },
     /// A table that is replaced with the commit: as it was, and what was asked for.
     Replaced { base: Arc<Metadata>, new: Box<NewTable> },
 }
@@ -105,7 +105,12 @@ impl Lakehouse {
                 let spec = write_spec(name, &first, query_id)?;
                 let if_not_exists = mode == CreateMode::IfNotExists;
                 let uuid = first.uuid();
-                Ok(self.append(name, query_id, spec, Target::New { first: Some(first), uuid, if_not_exists }))
+                Ok(self.append(
+                    name,
+                    query_id,
+                    spec,
+                    Target::New { first: Some(Box::new(first)), uuid, if_not_exists },
+                ))
             }
             (Some(base), CreateMode::OrReplace) => {
                 refuse_unwritable(name, &base.metadata)?;
@@ -203,9 +208,9 @@ impl Commit {
             };
             // A table without rows has no snapshot.
             if self.producer.rows() > 0 {
-                first = self.producer.append(&first, None).await?;
+                *first = self.producer.append(&first, None).await?;
             }
-            return commit::create(lakehouse, &name, self, first).await;
+            return commit::create(lakehouse, &name, self, *first).await;
         }
         commit::commit(lakehouse, &name, self).await
     }
