@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use crate::data::fresh_folder;
@@ -89,7 +88,12 @@ impl Postgres {
         );
         let child = shell_as_postgres(&folder, &script).stdin(Stdio::piped()).spawn();
         let guard = Guard(child.expect("a shell can be started"));
-        let up = until(START, || async { TcpStream::connect(address).await.is_ok() }).await;
+        // A port that is open is not enough: the server refuses while it starts.
+        let ready = || {
+            let mut asked = Command::new(programs.join("pg_isready"));
+            asked.args(["-q", "-h", "127.0.0.1", "-p", &address.port().to_string()]).status()
+        };
+        let up = until(START, || async { ready().is_ok_and(|status| status.success()) }).await;
         let log = |name| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
         assert!(up, "PostgreSQL did not start:\n{}\n{}", log("initdb.log"), log("postgres.log"));
         Self { port: address.port(), programs, _guard: guard }
@@ -125,6 +129,8 @@ fn shell_as_postgres(folder: &Path, script: &str) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
 
     #[test]
