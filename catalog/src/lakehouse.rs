@@ -52,16 +52,17 @@ impl Lakehouse {
         for (name, catalog) in &config.catalogs {
             catalogs.insert(name.clone(), backend::open(name, catalog, &router, &files).await?);
         }
-        let pointers = Pointers::new(config.metadata_cache.pointer_ttl());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                catalogs,
-                router,
-                pointers,
-                files,
-                commit_queues: CommitQueues::default(),
-            }),
-        })
+        Ok(Self::new(catalogs, router, config.metadata_cache.pointer_ttl(), files))
+    }
+
+    fn new(
+        catalogs: BTreeMap<String, Arc<dyn Backend>>,
+        router: Router,
+        pointer_ttl: Duration,
+        files: Arc<Files>,
+    ) -> Self {
+        let (pointers, commit_queues) = (Pointers::new(pointer_ttl), CommitQueues::default());
+        Self { inner: Arc::new(Inner { catalogs, router, pointers, files, commit_queues }) }
     }
 
     /// A lakehouse of one catalog that a test has made.
@@ -69,16 +70,7 @@ impl Lakehouse {
     pub(crate) fn with_backend(name: &str, backend: Arc<dyn Backend>, other: &Self) -> Self {
         let (router, files) = (other.router().clone(), Arc::clone(&other.inner.files));
         let catalogs = BTreeMap::from([(name.to_owned(), backend)]);
-        let pointers = Pointers::new(Duration::ZERO);
-        Self {
-            inner: Arc::new(Inner {
-                catalogs,
-                router,
-                pointers,
-                files,
-                commit_queues: CommitQueues::default(),
-            }),
-        }
+        Self::new(catalogs, router, Duration::ZERO, files)
     }
 
     /// Renews the keys to storage that catalogs vended, before they expire. Ends when it is dropped.

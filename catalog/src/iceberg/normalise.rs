@@ -3,9 +3,10 @@
 //! The crate knows neither the types `unknown`, `variant`, `geometry` and
 //! `geography` nor types of formats to come, and fails to parse a whole table
 //! over one such column; defaults that it cannot read it drops without a
-//! word. Here such types become `binary` before the crate sees them, in table
-//! metadata, and what the columns truly are is kept beside. The one rule: metadata that was rewritten is read, and
-//! never committed, since the commit would write the rewritten form back.
+//! word. Here such types become `binary` before the crate sees them, and what
+//! the columns truly are is kept beside. The one rule: metadata that was
+//! rewritten is read, and never committed, since the commit would write the
+//! rewritten form back.
 
 use std::collections::HashMap;
 

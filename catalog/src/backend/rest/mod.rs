@@ -317,6 +317,16 @@ impl RestBackend {
         Ok(())
     }
 
+    /// Sends requirements and updates of one table, which may be about to be made.
+    async fn send_commit(
+        server: &Server,
+        ident: &TableIdent,
+        mut changes: Value,
+    ) -> Result<CommitTable, Failure> {
+        changes["identifier"] = Self::identifier(ident);
+        server.client.send(Call::post(server.table(&ident.schema, &ident.table), changes)).await?.json()
+    }
+
     fn identifier(ident: &TableIdent) -> Value {
         json!({ "namespace": levels(&ident.schema), "name": ident.table })
     }
@@ -461,14 +471,8 @@ impl Backend for RestBackend {
         if !self.schema_exists(&ident.schema).await? {
             return Err(self.schema_not_found(&ident.schema));
         }
-        let mut body = Changes::create(&metadata)?.to_json()?;
-        body["identifier"] = Self::identifier(ident);
-        let call = Call::post(server.table(&ident.schema, &ident.table), body);
-        let committed = match server.client.send(call).await {
-            Ok(answer) => answer.json::<CommitTable>(),
-            Err(failure) => Err(failure),
-        };
-        match committed {
+        let changes = Changes::create(&metadata)?.to_json()?;
+        match Self::send_commit(server, ident, changes).await {
             Ok(made) => self.parsed(ident, made.metadata_location, &made.metadata).await,
             Err(failure) if failure.status() == Some(409) => {
                 Err(Error::TableExists { name: self.table_name(ident) })
@@ -483,14 +487,8 @@ impl Backend for RestBackend {
 
     async fn commit(&self, ident: &TableIdent, base: &LoadedTable, new: Metadata) -> Result<Outcome> {
         let server = self.server().await?;
-        let mut body = Changes::between(&base.metadata, &new)?.to_json()?;
-        body["identifier"] = Self::identifier(ident);
-        let call = Call::post(server.table(&ident.schema, &ident.table), body);
-        let committed = match server.client.send(call).await {
-            Ok(answer) => answer.json::<CommitTable>(),
-            Err(failure) => Err(failure),
-        };
-        match committed {
+        let changes = Changes::between(&base.metadata, &new)?.to_json()?;
+        match Self::send_commit(server, ident, changes).await {
             Ok(made) => match self.parsed(ident, made.metadata_location, &made.metadata).await {
                 Ok(table) => Ok(Outcome::Committed(table)),
                 Err(error) => Ok(Outcome::Unknown(error.to_string())),
