@@ -7,6 +7,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use tarn_runtime::control::{Failure, code};
+use tarn_scan::error::store_error;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -135,21 +136,6 @@ fn other(error: &(dyn StdError + Send + Sync + 'static)) -> Failure {
         true => lost(),
         false => Failure::internal(plain(&text)),
     }
-}
-
-/// A store's error anywhere in the chain: writers and buffers wrap it in errors of their own.
-fn store_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a object_store::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(store) = error.downcast_ref::<object_store::Error>() {
-            return Some(store);
-        }
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 fn scan_code(error: &tarn_scan::Error) -> &'static str {

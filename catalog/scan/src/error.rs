@@ -201,6 +201,21 @@ impl Error {
     }
 }
 
+/// A store's error anywhere in the chain: writers and buffers wrap it in errors of their own.
+pub fn store_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a object_store::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(store) = error.downcast_ref::<object_store::Error>() {
+            return Some(store);
+        }
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 /// What a failed read of a file is to blame on; `None` if that is neither the file nor its store.
 pub(crate) fn blame(error: &DataFusionError) -> Option<Blame> {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);

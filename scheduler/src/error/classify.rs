@@ -9,6 +9,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
+use tarn_scan::error::store_error;
 
 use super::{Error, ErrorCode};
 
@@ -129,9 +130,6 @@ fn describe(error: &DataFusionError) -> (ErrorCode, String, Option<String>) {
 
 /// An error that came in from a library below the engine.
 fn external(error: &(dyn StdError + Send + Sync + 'static)) -> (ErrorCode, String, Option<String>) {
-    if let Some(store) = error.downcast_ref::<object_store::Error>() {
-        return (ErrorCode::StorageError, storage(store), None);
-    }
     if let Some(store) = store_error(error) {
         return (ErrorCode::StorageError, storage(store), None);
     }
@@ -139,21 +137,6 @@ fn external(error: &(dyn StdError + Send + Sync + 'static)) -> (ErrorCode, Strin
         return (ErrorCode::ExecutorLost, plain(status.message()), None);
     }
     (ErrorCode::Internal, plain(&error.to_string()), None)
-}
-
-/// A store's error anywhere in the chain: writers and buffers wrap it in errors of their own.
-fn store_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a object_store::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(store) = error.downcast_ref::<object_store::Error>() {
-            return Some(store);
-        }
-        next = match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 /// An unknown or ambiguous column, with the nearest known name as the hint.
