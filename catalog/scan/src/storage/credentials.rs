@@ -316,7 +316,11 @@ fn inner_prefix(prefix: &str) -> String {
         Some((scheme, rest)) => (scheme, Some(rest)),
         None => (prefix.trim_end_matches(':'), None),
     };
-    let scheme = if matches!(scheme, "s3a" | "s3n") { "s3" } else { scheme };
+    let scheme = match scheme {
+        "s3a" | "s3n" => "s3",
+        "abfss" | "wasb" | "wasbs" => "abfs",
+        scheme => scheme,
+    };
     match rest {
         Some(rest) => format!("{scheme}/{rest}"),
         None => format!("{scheme}/"),

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   DataFusion ──> Router (tarn://lakehouse/) ── s3/<bucket>/<key>   ──> layers ── metrics ── limit ── S3
-//!   catalog    ──>                            └─ file/-/<path>       ──> layers ── metrics ── limit ── disk
+//!   catalog    ──>                            ├─ gs/<bucket>/<key>   ──>        the same          ── Google
+//!                                         ├─ abfs/<container>@<account>/<key> ──>             ── Azure
+//!                                         └─ file/-/<path>       ──> layers ── metrics ── limit ── disk
 //! ```
 //!
 //! Paths inside the router are unique over buckets, so they can be keys of
@@ -10,7 +12,10 @@
 //! the part. The one rule: a URI becomes a path here and nowhere else, and its
 //! key is kept byte by byte (no percent-decoding, no normalising).
 
+mod azure;
+mod client;
 mod credentials;
+mod gcs;
 mod layers;
 mod metrics;
 mod rewrite;
@@ -36,6 +41,10 @@ pub(crate) use store::attachments;
 pub struct Config {
     /// S3 and what speaks its protocol.
     pub s3: S3Config,
+    /// Google Cloud Storage.
+    pub gcs: GcsConfig,
+    /// Azure's storage accounts.
+    pub azure: AzureConfig,
     /// Where a warehouse moved to, by where its metadata still says that it is: URIs that begin with the key
     /// are read and written at the value. The longest key wins.
     pub rewrites: BTreeMap<String, String>,
@@ -55,6 +64,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             s3: S3Config::default(),
+            gcs: GcsConfig::default(),
+            azure: AzureConfig::default(),
             rewrites: BTreeMap::new(),
             concurrent_requests_max: 64,
             retries_max: 8,
@@ -97,4 +108,26 @@ pub struct S3Config {
     pub path_style: bool,
     /// Allow an endpoint without TLS.
     pub allow_http: bool,
+}
+
+/// Google Cloud Storage. `GOOGLE_APPLICATION_CREDENTIALS`, the path of a service account's key file, is read from the
+/// environment; without it requests are not authorised.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GcsConfig {
+    /// URL of the server; not set is Google. One that begins with `http://` is asked without TLS.
+    pub endpoint: Option<String>,
+}
+
+/// Azure's storage accounts. Of the environment, the first of these that is whole is used: `AZURE_STORAGE_ACCOUNT_KEY`;
+/// `AZURE_STORAGE_SAS_TOKEN`; `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET`. Without any, requests
+/// are not authorised.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AzureConfig {
+    /// URL of an account's blob service; not set is `https://<account>.blob.core.windows.net`. An emulator has the
+    /// account in the path: `http://127.0.0.1:10000/devstoreaccount1`. One that begins with `http://` is asked without TLS.
+    pub endpoint: Option<String>,
+    /// Account of locations that name only a container: `abfss://container/path`.
+    pub account: Option<String>,
 }

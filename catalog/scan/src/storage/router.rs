@@ -18,7 +18,7 @@ use super::credentials::{Credential, Credentials};
 use super::metrics::Metered;
 use super::rewrite::Rewrites;
 use super::store::RouterStore;
-use super::{Config, Layer, s3};
+use super::{Config, Layer, azure, gcs, s3};
 use crate::error::{Error, Result};
 use crate::observer::ScanObserver;
 
@@ -167,8 +167,8 @@ impl Router {
     fn locate_uri(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let path = path_of(uri)?;
         let real = self.inner.rewrites.apply(path.as_ref());
-        if let Some(reason) = no_store(real.split('/').next().unwrap_or_default()) {
-            return Err(Error::Location { uri: uri.to_owned(), reason });
+        if !has_store(real.split('/').next().unwrap_or_default()) {
+            return Err(Error::Location { uri: uri.to_owned(), reason: NO_STORE.to_owned() });
         }
         let located = self.locate(&path).map_err(|source| Error::store(uri, source))?;
         Ok((located.store, located.path))
@@ -186,7 +186,7 @@ impl Router {
             });
         };
         let key = parts.next().unwrap_or_default();
-        let vended = (scheme == S3).then(|| Vended::find(&self.inner.credentials, raw)).flatten();
+        let vended = (scheme != FILE).then(|| Vended::find(&self.inner.credentials, raw)).flatten();
         Ok(Located {
             store: self.store(scheme, authority, vended)?,
             prefix: format!("{scheme}/{authority}"),
@@ -206,26 +206,7 @@ impl Router {
         if let Some(store) = stores.get(&name) {
             return Ok(Arc::clone(store));
         }
-        let config = &self.inner.config;
-        let requests_max = config.concurrent_requests_max.max(1);
-        let metered = match (scheme, &vended) {
-            (S3, None) => {
-                Metered::remote(Arc::new(LimitStore::new(s3::build(config, authority)?, requests_max)))
-            }
-            (S3, Some(Vended { prefix, credential })) => {
-                let store = s3::build_vended(config, authority, credential, prefix, &self.inner.credentials)?;
-                Metered::remote(Arc::new(LimitStore::new(store, requests_max)))
-            }
-            (FILE, _) => Metered::local(Arc::new(LimitStore::new(LocalFileSystem::new(), requests_max))),
-            _ => {
-                let reason = no_store(scheme).unwrap_or_else(|| "no store for this scheme".to_owned());
-                return Err(object_store::Error::Generic {
-                    store: "Router",
-                    source: format!("{place:?}: {reason}").into(),
-                });
-            }
-        };
-        let mut store: Arc<dyn ObjectStore> = Arc::new(metered);
+        let mut store: Arc<dyn ObjectStore> = Arc::new(self.build(scheme, authority, vended.as_ref())?);
         for layer in &self.inner.layers {
             store = layer.wrap(store);
         }
@@ -234,6 +215,42 @@ impl Router {
         }
         stores.insert(name, Arc::clone(&store));
         Ok(store)
+    }
+
+    fn build(&self, scheme: &str, authority: &str, vended: Option<&Vended>) -> object_store::Result<Metered> {
+        let config = &self.inner.config;
+        let keys = &self.inner.credentials;
+        Ok(match (scheme, vended) {
+            (S3, None) => self.remote(s3::build(config, authority)?),
+            (S3, Some(Vended { prefix, credential })) => {
+                self.remote(s3::build_vended(config, authority, credential, prefix, keys)?)
+            }
+            (GCS, None) => self.remote(gcs::build(config, authority)?),
+            (GCS, Some(Vended { prefix, credential })) => {
+                self.remote(gcs::build_vended(config, authority, credential, prefix, keys)?)
+            }
+            (AZURE, None) => self.remote(azure::build(config, authority)?),
+            (AZURE, Some(Vended { prefix, credential })) => {
+                self.remote(azure::build_vended(config, authority, credential, prefix, keys)?)
+            }
+            (FILE, _) => {
+                Metered::local(Arc::new(LimitStore::new(LocalFileSystem::new(), self.requests_max())))
+            }
+            _ => {
+                return Err(object_store::Error::Generic {
+                    store: "Router",
+                    source: format!("{scheme:?}: {NO_STORE}").into(),
+                });
+            }
+        })
+    }
+
+    fn remote<S: ObjectStore>(&self, store: S) -> Metered {
+        Metered::remote(Arc::new(LimitStore::new(store, self.requests_max())))
+    }
+
+    fn requests_max(&self) -> usize {
+        self.inner.config.concurrent_requests_max.max(1)
     }
 }
 
@@ -254,7 +271,9 @@ impl Vended {
 
     /// Another prefix is another store, and so are other settings; a newer key is not.
     fn name(&self, place: &str) -> String {
-        let settings = s3::SETTINGS.map(|key| self.credential.property(key).unwrap_or_default());
+        let settings = s3::SETTINGS.iter().chain(&gcs::SETTINGS);
+        let settings: Vec<_> =
+            settings.map(|key| self.credential.property(key).unwrap_or_default()).collect();
         let keyed = if self.credential.has_key() { "key" } else { "" };
         format!("{place}{VENDED}{}{VENDED}{keyed}{VENDED}{}", self.prefix, settings.join("\u{1f}"))
     }
@@ -338,25 +357,24 @@ pub fn uri_of(path: &Path) -> Result<String> {
 /// Fails unless there is a store for this location, by its scheme.
 pub fn check_location(uri: &str) -> Result<()> {
     let path = path_of(uri)?;
-    match no_store(path.as_ref().split('/').next().unwrap_or_default()) {
-        Some(reason) => Err(Error::Location { uri: uri.to_owned(), reason }),
-        None => Ok(()),
+    if has_store(path.as_ref().split('/').next().unwrap_or_default()) {
+        return Ok(());
     }
+    Err(Error::Location { uri: uri.to_owned(), reason: NO_STORE.to_owned() })
 }
 
 fn is_scheme(scheme: &str) -> bool {
     !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// Why there is no store for a scheme, as paths of the router begin with it.
-fn no_store(scheme: &str) -> Option<String> {
-    match scheme {
-        S3 | FILE => None,
-        GCS => Some("Google Cloud Storage is not supported yet".to_owned()),
-        AZURE | "az" => Some("Azure's storage is not supported yet".to_owned()),
-        _ => Some("no store for this scheme".to_owned()),
-    }
+/// Whether there is a store for a scheme, as paths of the router begin with it.
+fn has_store(scheme: &str) -> bool {
+    matches!(scheme, S3 | GCS | AZURE | FILE)
 }
+
+/// Said of the others.
+const NO_STORE: &str =
+    "no store for this scheme (s3, s3a, s3n, gs, abfs, abfss, wasb, wasbs and file have one)";
 
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
-use object_store::{BackoffConfig, ClientOptions, CredentialProvider, RetryConfig};
 
+use super::Config;
+use super::client::{self, environment as key};
 use super::credentials::{Credential, Credentials};
-use super::{Config, Secret};
 
 /// Used if no region is configured; servers other than AWS accept any.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -33,8 +34,8 @@ pub(super) fn build_vended(
     let [endpoint, region, client_region, path_style] = SETTINGS.map(|key| credential.property(key));
     if let Some(endpoint) = endpoint {
         // A server that is trusted with the names of all tables may say that it has no TLS.
-        let client = client(config).with_allow_http(config.s3.allow_http || endpoint.starts_with("http://"));
-        builder = builder.with_endpoint(endpoint).with_client_options(client);
+        let options = client::options(config, config.s3.allow_http || endpoint.starts_with("http://"));
+        builder = builder.with_endpoint(endpoint).with_client_options(options);
     }
     if let Some(region) = region.or(client_region) {
         builder = builder.with_region(region);
@@ -74,24 +75,11 @@ impl CredentialProvider for VendedKey {
     }
 }
 
-fn client(config: &Config) -> ClientOptions {
-    ClientOptions::new()
-        .with_timeout(config.request_timeout())
-        .with_connect_timeout(config.connect_timeout())
-        .with_pool_max_idle_per_host(config.concurrent_requests_max)
-        .with_allow_http(config.s3.allow_http)
-}
-
 fn builder(config: &Config, bucket: &str) -> AmazonS3Builder {
     let s3 = &config.s3;
-    let retry = RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: config.retries_max,
-        retry_timeout: config.retry_timeout(),
-    };
     let mut builder = AmazonS3Builder::new()
-        .with_client_options(client(config))
-        .with_retry(retry)
+        .with_client_options(client::options(config, s3.allow_http))
+        .with_retry(client::retry(config))
         .with_bucket_name(bucket)
         .with_region(s3.region.as_deref().unwrap_or(REGION_DEFAULT))
         .with_virtual_hosted_style_request(!s3.path_style);
@@ -114,8 +102,4 @@ fn with_own_key(builder: AmazonS3Builder) -> AmazonS3Builder {
         // Otherwise the client would ask an instance metadata service, which hangs where there is none.
         _ => builder.with_skip_signature(true),
     }
-}
-
-fn key(name: &str) -> Option<Secret> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
 }
