@@ -20,6 +20,7 @@ mod answers;
 mod bad_input;
 mod cancel;
 mod catalogs;
+mod clouds;
 mod clusters;
 mod damage;
 mod exactness;

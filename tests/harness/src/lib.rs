@@ -9,7 +9,8 @@
 //! - [`data`]: data folders, TPC-H among them
 //! - [`fixtures`]: tables that other engines wrote
 //! - [`process`]: the binary: start, ready, terminate, kill
-//! - [`s3`]: an S3 server on loopback; [`postgres`] and [`rest`]: servers of catalogs
+//! - [`s3`]: an S3 server on loopback; [`clouds`]: emulators of Google's and Azure's storage
+//! - [`postgres`] and [`rest`]: servers of catalogs
 //! - [`faults`]: a storage layer that fails, slows and cuts
 //! - [`net`]: free ports, HTTP, metrics; [`wait`]: for a condition, with a deadline
 //!
@@ -18,6 +19,7 @@
 use std::future::Future;
 use std::sync::LazyLock;
 
+pub mod clouds;
 pub mod cluster;
 pub mod data;
 pub mod faults;
@@ -25,6 +27,7 @@ pub mod fixtures;
 pub mod net;
 pub mod postgres;
 pub mod process;
+mod programs;
 pub mod rest;
 pub mod s3;
 pub mod wait;

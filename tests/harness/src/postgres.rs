@@ -5,7 +5,7 @@
 //! installed tests skip, loudly; with `CI` set that is a failure: see [`available`].
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::data::fresh_folder;
 use crate::net::free_addresses;
+use crate::programs::{Guard, skip, until_input_ends};
 use crate::wait::until;
 
 const START: Duration = Duration::from_secs(60);
@@ -25,17 +26,6 @@ pub struct Postgres {
     _guard: Guard,
 }
 
-/// Ends the server when its owner ends, even if by a signal: a shell waits for our end of its pipe.
-#[derive(Debug)]
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
 /// The server; `None`, and a line that says so, where PostgreSQL is not installed.
 ///
 /// # Panics
@@ -44,18 +34,12 @@ pub async fn available() -> Option<&'static Postgres> {
     static SERVER: OnceCell<Option<Postgres>> = OnceCell::const_new();
     let server = SERVER.get_or_init(|| async {
         let Some(programs) = programs() else {
-            let missing = "PostgreSQL is not installed (Debian's package is `postgresql`)";
-            assert!(!in_ci(), "{missing}, and CI is set");
-            eprintln!("SKIPPED: {missing}");
+            skip("PostgreSQL is not installed (Debian's package is `postgresql`)");
             return None;
         };
         Some(Postgres::start(programs).await)
     });
     server.await.as_ref()
-}
-
-fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|value| ["1", "true", "yes"].contains(&value.to_lowercase().as_str()))
 }
 
 /// The folder of `initdb` and `postgres`: the newest of Debian's, else one on the path.
@@ -76,18 +60,22 @@ impl Postgres {
         let folder = fresh_folder("postgres");
         let [address] = free_addresses::<1>();
         let data = folder.join("data");
+        let server = format!(
+            "'{}/postgres' -D '{}' -h 127.0.0.1 -p {} -k '' -F",
+            programs.display(),
+            data.display(),
+            address.port()
+        );
         // One script, so that only one process has to change its user.
         let script = format!(
             "set -e; cd {folder}; '{bin}/initdb' -D '{data}' -U tarn -A trust -E UTF8 --locale=C >initdb.log 2>&1; \
-             '{bin}/postgres' -D '{data}' -h 127.0.0.1 -p {port} -k '' -F >postgres.log 2>&1 & server=$!; \
-             trap 'kill -INT $server; wait $server' EXIT; read -r line || true",
+             {serve}",
             folder = folder.display(),
             data = data.display(),
+            serve = until_input_ends(&server, "postgres.log"),
             bin = programs.display(),
-            port = address.port(),
         );
-        let child = shell_as_postgres(&folder, &script).stdin(Stdio::piped()).spawn();
-        let guard = Guard(child.expect("a shell can be started"));
+        let guard = Guard::start(&mut shell_as_postgres(&folder, &script));
         // A port that is open is not enough: the server refuses while it starts.
         let ready = || {
             let mut asked = Command::new(programs.join("pg_isready"));

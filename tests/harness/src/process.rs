@@ -36,8 +36,9 @@ impl Process {
         let file = std::fs::File::create(&log).expect("a temporary folder takes a file");
         let mut command = Command::new(binary());
         // Nothing of the caller's surroundings may decide what a test sees.
+        let surroundings = ["TARN_", "AWS_", "AZURE_", "GOOGLE_"];
         for (key, _) in
-            std::env::vars().filter(|(key, _)| key.starts_with("TARN_") || key.starts_with("AWS_"))
+            std::env::vars().filter(|(key, _)| surroundings.iter().any(|begin| key.starts_with(begin)))
         {
             command.env_remove(key);
         }

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use tokio::sync::OnceCell;
 
 use crate::data::fresh_folder;
+use crate::programs::{assert_succeeds, fetched, installed};
 
 /// A running server.
 #[derive(Debug)]
@@ -90,46 +91,21 @@ fn variable(property: &str) -> String {
 
 /// Fetches the jars and compiles the server, unless that is done; where both lie.
 fn prepare() -> Option<PathBuf> {
-    let missing: Vec<_> = ["java", "javac", "mvn"].into_iter().filter(|name| !is_there(name)).collect();
-    if !missing.is_empty() {
-        let message = format!("no REST catalog server: {} not installed", missing.join(", "));
-        let in_ci = std::env::var("CI").is_ok_and(|value| ["1", "true", "yes"].contains(&value.as_str()));
-        assert!(!in_ci, "{message}, and CI is set");
-        eprintln!("SKIPPED: {message}");
+    if !installed("REST catalog server", &["java", "javac", "mvn"]) {
         return None;
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("rest");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let program = cache.unwrap_or_else(std::env::temp_dir).join("tarn/rest-fixture-1.10.1");
-    if !program.join("lib").exists() {
-        // Fetched aside and renamed, so that what is there is whole.
-        let fetched = program.with_extension(std::process::id().to_string());
+    let program = fetched("rest-fixture-1.10.1", |folder| {
         let mut maven = Command::new("mvn");
         maven.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
-        maven.arg(source.join("pom.xml")).arg(format!("-DoutputDirectory={}", fetched.join("lib").display()));
-        assert_succeeds(&mut maven);
-        if std::fs::rename(&fetched, &program).is_err() {
-            assert!(program.join("lib").exists(), "the jars could not be put to {}", program.display());
-            let _ = std::fs::remove_dir_all(&fetched);
-        }
-    }
+        maven.arg(source.join("pom.xml")).arg(format!("-DoutputDirectory={}", folder.join("lib").display()));
+        maven
+    });
     let mut compiler = Command::new("javac");
     compiler.arg("-cp").arg(format!("{}/lib/*", program.display()));
     compiler.arg("-d").arg(program.join("classes")).arg(source.join("RestServer.java"));
     assert_succeeds(&mut compiler);
     Some(program)
-}
-
-fn is_there(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-fn assert_succeeds(command: &mut Command) {
-    let output = command.output().expect("the program can be started");
-    let text = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&text));
 }
 
 #[cfg(test)]
