@@ -6,6 +6,7 @@
 //! and touches no catalog.
 
 mod create;
+mod dialect;
 mod name;
 mod placeholders;
 mod show;

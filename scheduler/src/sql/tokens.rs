@@ -1,16 +1,16 @@
 //! The text as tokens with their places, and the small tools to look at them.
 
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use super::dialect::TarnDialect;
 use crate::error::{Error, ErrorCode, Result};
 
 /// Longest SQL text that is taken, in bytes.
 const SQL_BYTES_MAX: usize = 4 << 20;
 
 /// The dialect that names, quotes and operators follow; what it lacks is in this room.
-pub(super) static DIALECT: GenericDialect = GenericDialect {};
+pub(super) static DIALECT: TarnDialect = TarnDialect;
 
 /// The tokens of a text without white space and comments. A text that cannot be cut into
 /// tokens is a syntax error with line and column.
