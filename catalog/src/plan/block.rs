@@ -73,10 +73,9 @@ fn add_summary(cell: &mut Cell, summary: &PartitionSummary, source: &DataType) {
     if is_float(source) && summary.may_contain_nan {
         return;
     }
-    let interval = |value: &Option<ScalarValue>| {
-        value.as_ref().map(|value| Interval::of(summary.transform, value, source)).unwrap_or_default()
-    };
-    cell.narrow(interval(&summary.lower).min, interval(&summary.upper).max);
+    let (lower, upper) = (summary.lower.as_ref(), summary.upper.as_ref());
+    let interval = Interval::between(summary.transform, lower, upper, source);
+    cell.narrow(interval.min, interval.max);
 }
 
 /// The live files of a manifest.

@@ -35,6 +35,19 @@ impl Interval {
         }
     }
 
+    /// The values that `transform` maps to something between two values, of which either may be unknown.
+    pub(super) fn between(
+        transform: Transform,
+        lower: Option<&ScalarValue>,
+        upper: Option<&ScalarValue>,
+        source: &DataType,
+    ) -> Self {
+        let of = |value: Option<&ScalarValue>| value.map(|value| Self::of(transform, value, source));
+        let upper_value = upper;
+        let (lower, upper) = (of(lower).unwrap_or_default(), of(upper).unwrap_or_default());
+        Self { min: lower.min.filter(|_| !may_wrap(transform, upper_value, source)), max: upper.max }
+    }
+
     /// One value. Not a number is in no order, and zero has two signs.
     fn point(value: &ScalarValue) -> Self {
         Self { min: lower_bound(value.clone()), max: upper_bound(value.clone()) }
@@ -65,6 +78,20 @@ pub(super) fn upper_bound(value: ScalarValue) -> Option<ScalarValue> {
     }
 }
 
+/// Whether some partition up to this one may hold the least numbers, which are truncated to what wraps around to the
+/// greatest; then the least partition bounds nothing. Not known is may.
+fn may_wrap(transform: Transform, upper: Option<&ScalarValue>, source: &DataType) -> bool {
+    let Transform::Truncate(width) = transform else { return false };
+    let last = i64::from(width.saturating_sub(1));
+    match upper {
+        Some(ScalarValue::Int32(Some(v))) => i64::from(*v) > i64::from(i32::MAX) - last,
+        // A column of longs may have been one of ints.
+        Some(ScalarValue::Int64(Some(v))) => *v > i64::from(i32::MAX) - last,
+        Some(ScalarValue::Decimal128(Some(v), _, _)) => *v > i128::MAX - i128::from(last),
+        _ => source.is_numeric(),
+    }
+}
+
 /// The least numbers are truncated to what wraps around to the greatest: where that may be, nothing is said.
 fn truncated(value: &ScalarValue, width: u32) -> Interval {
     let last = i64::from(width.saturating_sub(1));
@@ -77,6 +104,10 @@ fn truncated(value: &ScalarValue, width: u32) -> Interval {
         }
         ScalarValue::Int64(Some(v)) => {
             let Some(max) = v.checked_add(last) else { return Interval::default() };
+            // What was truncated when the column was one of ints may have wrapped there.
+            if (i64::from(i32::MAX) - last + 1..=i64::from(i32::MAX)).contains(v) {
+                return Interval::default();
+            }
             Some(ScalarValue::Int64(Some(max)))
         }
         ScalarValue::Decimal128(Some(v), precision, scale) => {
@@ -219,6 +250,23 @@ mod tests {
         assert_eq!(found, (text("\u{10ffff}"), None));
         assert_eq!(bytes_successor(&[1, 255]), Some(vec![2]));
         assert_eq!(bytes_successor(&[255]), None);
+    }
+
+    #[test]
+    fn truncated_numbers_that_may_have_wrapped_bound_nothing() {
+        let long = |v| ScalarValue::Int64(Some(v));
+        let between = |upper| {
+            let found =
+                Interval::between(Transform::Truncate(7), Some(&long(-7)), Some(&upper), &DataType::Int64);
+            (found.min, found.max)
+        };
+        assert_eq!(between(long(14)), (Some(long(-7)), Some(long(20))));
+        assert_eq!(between(long(i64::MAX - 5)), (None, None));
+        // The column may have been one of ints when this was written.
+        assert_eq!(between(long(i64::from(i32::MAX) - 5)), (None, None));
+        assert_eq!(of(Transform::Truncate(7), long(i64::from(i32::MAX) - 5), DataType::Int64), (None, None));
+        let unknown = Interval::between(Transform::Truncate(7), Some(&long(-7)), None, &DataType::Int64);
+        assert_eq!(unknown.min, None);
     }
 
     #[test]
