@@ -23,6 +23,7 @@ mod router;
 mod s3;
 mod secret;
 mod store;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

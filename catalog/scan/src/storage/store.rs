@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use super::Router;
 use super::router::Located;
+use super::upload::Upload;
 use crate::deletes::DeleteCache;
 use crate::observer::ScanObserver;
 
@@ -95,7 +96,7 @@ impl ObjectStore for RouterStore {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let Located { store, path, .. } = self.router.locate(location)?;
-        store.put_multipart_opts(&path, opts).await
+        Ok(Box::new(Upload::new(store.put_multipart_opts(&path, opts).await?)))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
