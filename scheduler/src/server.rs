@@ -255,8 +255,9 @@ struct Present(Members);
 impl Roster for Present {
     fn presence(&self, executor_id: &str) -> Presence {
         match self.0.get(executor_id).map(|member| member.state) {
-            Some(State::Alive) => Presence::Alive,
-            Some(State::Draining) => Presence::Draining,
+            // Who lacks keys is passed over, and keeps what it has.
+            Some(State::Alive) if !self.0.is_held(executor_id) => Presence::Alive,
+            Some(State::Alive | State::Draining) => Presence::Draining,
             None => Presence::Absent,
         }
     }

@@ -1,8 +1,8 @@
 //! Keys to storage on their way to executors.
 //!
 //! Catalogs vend keys with their tables; executors read the files. Before a query runs elsewhere, and
-//! whenever a key was renewed, each executor gets all of them in one message of the control service.
-//! The rule: a key goes nowhere else, in no plan and in no log.
+//! whenever a key was renewed, each executor gets all of them in one message of the control service; one
+//! that joins gets no work before it has them. The rule: a key goes nowhere else, in no plan and in no log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,33 +35,43 @@ impl Deliveries {
     /// Nothing was delivered yet.
     pub fn new(credentials: Credentials, members: Members) -> Self {
         let scheduler = Uuid::now_v7().simple().to_string();
+        let versions = credentials.subscribe();
+        members.hold_newcomers(move || *versions.borrow() > 0);
         let inner = Inner { credentials, members, scheduler, delivered: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Returns when every executor that takes work has every key. One that cannot be reached gets no new work.
+    /// Returns when every executor that takes work has every key. One that cannot be reached gets no new work
+    /// until it has them.
     pub async fn complete(&self) {
         let Inner { credentials, members, scheduler, delivered } = self.inner.as_ref();
         let version = *credentials.subscribe().borrow();
         if version == 0 {
             return;
         }
-        let alive = members.alive();
-        let due: Vec<Member> = {
+        // Who joins from here on is held, so nobody is missed.
+        let known = [members.alive(), members.held()].concat();
+        let (has, due): (Vec<Member>, Vec<Member>) = {
             let mut delivered = delivered.lock();
             delivered.retain(|id, _| members.get(id).is_some());
             let has = |member: &Member| delivered.get(&member.id).is_some_and(|(has, _)| *has >= version);
-            alive.into_iter().filter(|member| !has(member)).collect()
+            known.into_iter().partition(has)
         };
+        has.iter().for_each(|member| members.release(&member.id));
         if due.is_empty() {
             return;
         }
         let (version, exported) = credentials.export();
         let request = CredentialsRequest { scheduler: scheduler.clone(), version, exported };
         let deliver = due.iter().map(|member| async {
-            if let Err(failure) = self.deliver(member, request.clone()).await {
-                tracing::warn!(executor = member.id, %failure, "keys to storage were not delivered");
-                members.suspect(&member.id);
+            match self.deliver(member, request.clone()).await {
+                Ok(()) => members.release(&member.id),
+                Err(failure) => {
+                    tracing::warn!(executor = member.id, %failure, "keys to storage were not delivered");
+                    // A sign of life alone does not bring it back: the keys are still missing.
+                    members.hold(&member.id);
+                    members.suspect(&member.id);
+                }
             }
         });
         futures::future::join_all(deliver).await;
@@ -70,13 +80,16 @@ impl Deliveries {
     /// Delivers what changes, to whoever comes, until `shutdown`.
     pub async fn watch(self, shutdown: CancellationToken) {
         let mut versions = self.inner.credentials.subscribe();
-        let mut alive = self.inner.members.subscribe();
+        let mut held = self.inner.members.subscribe_held();
         loop {
+            // Seen before it is acted on: what changes meanwhile is another change.
+            versions.borrow_and_update();
+            held.borrow_and_update();
             self.complete().await;
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = versions.changed() => if changed.is_err() { return },
-                changed = alive.changed() => if changed.is_err() { return },
+                changed = held.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -118,15 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn executors_get_every_key_before_they_work_and_each_that_is_renewed() {
-        let (executor, address) =
-            (Arc::new(Executor::default()), TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let url = Url::parse(&format!("http://{}", address.local_addr().unwrap())).unwrap();
-        let control =
-            ControlServer::new(Arc::<Executor>::clone(&executor), tokio::runtime::Handle::current());
-        let server = tonic::transport::Server::builder().add_service(control);
-        let mut tasks = JoinSet::new();
-        tasks
-            .spawn(async move { server.serve_with_incoming(TcpListenerStream::new(address)).await.unwrap() });
+        let (executor, url, _server) = serve().await;
         let (credentials, members) = (Credentials::default(), Members::new(Default::default()));
         members.join(member(url));
         let deliveries = Deliveries::new(credentials.clone(), members.clone());
@@ -153,8 +158,45 @@ mod tests {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         members.join(member(Url::parse(&format!("http://{gone}")).unwrap()));
         credentials.put("lake/s/t", vec![key("one")]);
-        Deliveries::new(credentials, members.clone()).complete().await;
+        let deliveries = Deliveries::new(credentials, members.clone());
+        deliveries.complete().await;
         assert!(members.alive().is_empty());
+        // Nor when it shows that it lives, for it still lacks them.
+        members.heard("a", false, Default::default());
+        assert!(members.alive().is_empty());
+    }
+
+    #[tokio::test]
+    async fn executor_that_joins_has_the_keys_before_it_gets_work() {
+        let (executor, url, _server) = serve().await;
+        let (credentials, members) = (Credentials::default(), Members::new(Default::default()));
+        let deliveries = Deliveries::new(credentials.clone(), members.clone());
+        credentials.put("lake/s/t", vec![key("one")]);
+        deliveries.complete().await;
+        // Between the delivery and the choice of workers.
+        members.join(member(url));
+        assert!(members.alive().is_empty(), "it would be refused by the store");
+        let (stop, mut alive) = (CancellationToken::new(), members.subscribe());
+        let mut watching = JoinSet::new();
+        watching.spawn(deliveries.watch(stop.clone()));
+        alive.wait_for(|alive| alive.len() == 1).await.unwrap();
+        assert_eq!(executor.key(), "one");
+        stop.cancel();
+        watching.join_all().await;
+    }
+
+    /// An executor's control service, its address, and what keeps it running.
+    async fn serve() -> (Arc<Executor>, Url, JoinSet<()>) {
+        let (executor, address) =
+            (Arc::new(Executor::default()), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let url = Url::parse(&format!("http://{}", address.local_addr().unwrap())).unwrap();
+        let control =
+            ControlServer::new(Arc::<Executor>::clone(&executor), tokio::runtime::Handle::current());
+        let server = tonic::transport::Server::builder().add_service(control);
+        let mut tasks = JoinSet::new();
+        tasks
+            .spawn(async move { server.serve_with_incoming(TcpListenerStream::new(address)).await.unwrap() });
+        (executor, url, tasks)
     }
 
     #[derive(Default)]

@@ -4,7 +4,7 @@
 //! than the configuration allows. Readers get a snapshot; whoever must hear of changes subscribes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -79,6 +79,10 @@ struct Inner {
     entries: Mutex<BTreeMap<String, Entry>>,
     /// The members that take work, by id.
     alive: watch::Sender<Arc<Vec<Member>>>,
+    /// The members that would take work, and are held, by id.
+    held: watch::Sender<Arc<Vec<Member>>>,
+    /// Whether who joins now is held.
+    holds: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 #[derive(Debug)]
@@ -88,6 +92,8 @@ struct Entry {
     heard: Instant,
     /// An engine could not reach it since it was last heard.
     suspect: bool,
+    /// It lacks something without which it cannot work.
+    held: bool,
 }
 
 impl std::fmt::Debug for Members {
@@ -103,10 +109,11 @@ impl Members {
     }
 
     fn with_clock(config: Config, clock: Box<dyn Fn() -> Instant + Send + Sync>) -> Self {
-        let alive = watch::Sender::new(Arc::new(Vec::new()));
+        let (alive, held) = (watch::Sender::default(), watch::Sender::default());
         // So that the metric is there before the first executor is.
         EXECUTORS.with_label_values(&["alive"]).set(0);
-        Self { inner: Arc::new(Inner { config, clock, entries: Mutex::default(), alive }) }
+        let (entries, holds) = (Mutex::default(), OnceLock::new());
+        Self { inner: Arc::new(Inner { config, clock, entries, alive, held, holds }) }
     }
 
     /// What it was made with.
@@ -114,15 +121,50 @@ impl Members {
         &self.inner.config
     }
 
+    /// From now on a member gets no work until [`Members::release`], if `holds` says so when it joins. Asked under
+    /// the lock of the members: whatever it goes by has changed before a reader sees that the member is there.
+    pub fn hold_newcomers(&self, holds: impl Fn() -> bool + Send + Sync + 'static) {
+        let first = self.inner.holds.set(Box::new(holds)).is_ok();
+        debug_assert!(first, "one reason to hold members");
+    }
+
+    /// The member gets no work until it is released.
+    pub fn hold(&self, id: &str) {
+        if let Some(entry) = self.inner.entries.lock().get_mut(id) {
+            entry.held = true;
+        }
+        self.publish();
+    }
+
+    /// The member may work.
+    pub fn release(&self, id: &str) {
+        let released = match self.inner.entries.lock().get_mut(id) {
+            Some(entry) => std::mem::take(&mut entry.held),
+            None => false,
+        };
+        if released {
+            self.publish();
+        }
+    }
+
     /// The members that take new work, by id.
     pub fn alive(&self) -> Vec<Member> {
-        self.inner
-            .entries
-            .lock()
-            .values()
-            .filter(|entry| self.takes_work(entry))
-            .map(|e| e.member.clone())
-            .collect()
+        self.chosen(|entry| self.takes_work(entry))
+    }
+
+    /// The members that would take new work, and are held, by id.
+    pub fn held(&self) -> Vec<Member> {
+        self.chosen(|entry| entry.held && self.would_work(entry))
+    }
+
+    /// Whether a member is held.
+    pub fn is_held(&self, id: &str) -> bool {
+        self.inner.entries.lock().get(id).is_some_and(|entry| entry.held)
+    }
+
+    fn chosen(&self, choose: impl Fn(&Entry) -> bool) -> Vec<Member> {
+        let entries = self.inner.entries.lock();
+        entries.values().filter(|entry| choose(entry)).map(|entry| entry.member.clone()).collect()
     }
 
     /// Everyone, also those that drain, with how busy they are.
@@ -153,13 +195,20 @@ impl Members {
         self.inner.alive.subscribe()
     }
 
+    /// Changes of the members that are held.
+    pub fn subscribe_held(&self) -> watch::Receiver<Arc<Vec<Member>>> {
+        self.inner.held.subscribe()
+    }
+
     /// Takes a member in, or refreshes it. One that came back on the same port replaces the old one.
     pub fn join(&self, member: Member) {
         {
             let mut entries = self.inner.entries.lock();
             entries.retain(|id, entry| *id == member.id || entry.member.flight_url != member.flight_url);
             tracing::info!(executor = member.id, cores = member.cores, "executor joined");
-            let entry = Entry { member, load: Load::default(), heard: (self.inner.clock)(), suspect: false };
+            let held = self.inner.holds.get().is_some_and(|holds| holds());
+            let (load, heard) = (Load::default(), (self.inner.clock)());
+            let entry = Entry { member, load, heard, suspect: false, held };
             entries.insert(entry.member.id.clone(), entry);
         }
         self.publish();
@@ -231,20 +280,26 @@ impl Members {
     }
 
     fn takes_work(&self, entry: &Entry) -> bool {
+        !entry.held && self.would_work(entry)
+    }
+
+    fn would_work(&self, entry: &Entry) -> bool {
         entry.member.state == State::Alive && !entry.suspect && self.is_heard(entry)
     }
 
     /// Tells subscribers and the gauge, if who takes work has changed.
     fn publish(&self) {
-        let alive = Arc::new(self.alive());
+        let (alive, held) = (Arc::new(self.alive()), Arc::new(self.held()));
         let all = self.inner.entries.lock().len();
         EXECUTORS.with_label_values(&["alive"]).set(alive.len() as i64);
         EXECUTORS.with_label_values(&["other"]).set(all.saturating_sub(alive.len()) as i64);
-        self.inner.alive.send_if_modified(|known| {
-            let changed = *known != alive;
-            *known = alive;
-            changed
-        });
+        for (sender, now) in [(&self.inner.alive, alive), (&self.inner.held, held)] {
+            sender.send_if_modified(|known| {
+                let changed = *known != now;
+                *known = now;
+                changed
+            });
+        }
     }
 }
 
@@ -295,6 +350,28 @@ mod tests {
         assert_eq!(members.get("b").unwrap().state, State::Draining);
         members.leave("b");
         assert!(members.get("b").is_none());
+    }
+
+    #[tokio::test]
+    async fn held_member_gets_no_work_until_it_is_released() {
+        let (members, _) = members();
+        members.join(member("a", 1));
+        members.hold_newcomers(|| true);
+        let held = |members: &Members| members.held().into_iter().map(|m| m.id).collect::<Vec<_>>();
+        let mut told = members.subscribe_held();
+        members.join(member("b", 2));
+        assert_eq!((ids(&members), held(&members)), (vec!["a".to_string()], vec!["b".to_string()]));
+        assert!(told.has_changed().unwrap() && members.is_held("b"));
+        members.release("b");
+        assert_eq!(ids(&members), ["a", "b"]);
+        // One that could not be reached is asked again when it is heard.
+        members.hold("b");
+        members.suspect("b");
+        assert!(held(&members).is_empty());
+        told.mark_unchanged();
+        assert!(members.heard("b", false, Load::default()));
+        assert_eq!((ids(&members), held(&members)), (vec!["a".to_string()], vec!["b".to_string()]));
+        assert!(told.has_changed().unwrap());
     }
 
     #[tokio::test]
