@@ -17,8 +17,8 @@ use crate::provider::{PinnedTable, metadata_tables};
 use crate::view::View;
 use crate::write::CommitQueues;
 
-/// Time between two looks for keys to storage that are about to expire.
-const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two looks for keys to storage that are about to expire; a look costs next to nothing.
+const CREDENTIALS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a name stands for.
 #[derive(Clone, Debug)]

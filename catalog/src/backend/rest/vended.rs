@@ -17,6 +17,9 @@ use crate::iceberg::Metadata;
 /// Keys are renewed when less than this is left, or less than a quarter of their life.
 const RENEWAL_MAX: Duration = Duration::from_secs(300);
 
+/// Time from one try to renew a table's keys to the next.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(2);
+
 /// After this time without a load a table's keys are left to expire: no query runs longer.
 const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -37,6 +40,8 @@ pub(super) struct Vended {
 #[derive(Clone, Copy)]
 struct Lease {
     renew_at_ms: Option<i64>,
+    /// When that was last begun.
+    tried: Option<Instant>,
     used: Instant,
 }
 
@@ -80,7 +85,7 @@ impl Vended {
             tables.retain(|_, lease| lease.used.elapsed() < IDLE_MAX / 24);
         }
         if tables.len() < TABLES_MAX {
-            tables.insert(ident.clone(), Lease { renew_at_ms, used: Instant::now() });
+            tables.insert(ident.clone(), Lease { renew_at_ms, tried: None, used: Instant::now() });
         }
     }
 
@@ -106,8 +111,16 @@ impl Vended {
             }
             !idle
         });
-        let due = tables.iter().filter(|(_, lease)| lease.renew_at_ms.is_some_and(|at| now >= at));
-        due.map(|(ident, _)| ident.clone()).collect()
+        let due = tables.iter_mut().filter(|(_, lease)| {
+            // A catalog that does not answer is not asked all the time.
+            let paused = lease.tried.is_some_and(|tried| tried.elapsed() < RENEWAL_PAUSE);
+            !paused && lease.renew_at_ms.is_some_and(|at| now >= at)
+        });
+        let due = due.map(|(ident, lease)| {
+            lease.tried = Some(Instant::now());
+            ident.clone()
+        });
+        due.collect()
     }
 
     /// The table is gone.
