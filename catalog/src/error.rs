@@ -256,6 +256,9 @@ impl Error {
                 Some("make the view anew with CREATE OR REPLACE VIEW, or query its tables".to_owned())
             }
             Self::CommitConflict { .. } => Some("try the statement again".to_owned()),
+            Self::CommitUnknown { .. } => {
+                Some("look whether the table holds the change before you send it again".to_owned())
+            }
             Self::Shared(inner) => inner.hint(),
             _ => None,
         }

@@ -179,6 +179,7 @@ async fn resolve(
     let unknown = |reason| Failure::Unknown(Error::CommitUnknown { table: name.clone(), reason });
     let ident = TableIdent::new(&name.schema, &name.table);
     let retry = Retry::of(&HashMap::new());
+    let mut seen = "and the catalog could not be asked since";
     for attempt in 1..=RESOLVE_ATTEMPTS {
         tokio::time::sleep(retry.wait(attempt)).await;
         match lakehouse.backend(&name.catalog)?.load_table(&ident).await {
@@ -187,13 +188,14 @@ async fn resolve(
                 lakehouse.publish(name, table.clone());
                 return Ok(table);
             }
-            Ok(_) | Err(Error::TableNotFound { .. }) => {}
+            // It may still be on its way.
+            Ok(_) | Err(Error::TableNotFound { .. }) => seen = "and the table does not hold it so far",
             Err(error) => {
                 warn!(table = %name, attempt, %error, "cannot look for a commit of unknown outcome")
             }
         }
     }
-    Err(unknown(reason))
+    Err(unknown(format!("{reason}, {seen}")))
 }
 
 /// How often a commit is tried, and how long it waits in between.
