@@ -272,6 +272,9 @@ fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError +
 fn brief(error: &DataFusionError) -> String {
     let mut innermost: &(dyn StdError + 'static) = error;
     while let Some(cause) = within(innermost) {
+        if let Some(object_store::Error::NotFound { .. }) = cause.downcast_ref() {
+            return "it is not there; its snapshot may have been expired while the query ran".to_owned();
+        }
         innermost = cause;
     }
     let text = innermost.to_string();
@@ -313,5 +316,14 @@ mod tests {
         let cause = Box::new(DataFusionError::from(ParquetError::General("no footer".into())));
         let error = Error::Read { table: "a.b.c".into(), file: "s3://x/y".into(), damaged: true, cause };
         assert_eq!(error.to_string(), "table a.b.c: cannot read file \"s3://x/y\": Parquet error: no footer");
+        let gone =
+            object_store::Error::NotFound { path: "x/y".into(), source: "/a/path of the machine".into() };
+        let wrapped = ParquetError::External(Box::new(gone));
+        let cause = Box::new(DataFusionError::from(wrapped));
+        let error = Error::Read { table: "a.b.c".into(), file: "s3://x/y".into(), damaged: false, cause };
+        assert!(
+            error.to_string().ends_with("its snapshot may have been expired while the query ran"),
+            "{error}"
+        );
     }
 }
