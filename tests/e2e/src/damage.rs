@@ -4,13 +4,16 @@
 //! and the server reads the next table as if nothing had been.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tarn_client::Connection;
 use tarn_harness::fixtures::{self, Fixture};
-use tarn_harness::{Cluster, Data, run};
+use tarn_harness::{Cluster, Data, Fault, run};
 
 use crate::clusters::{MODES, connect_in};
 use crate::rows::{blames_storage, collect, describe, query, value};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_missing_manifest_is_an_error() {
@@ -24,7 +27,30 @@ fn a_missing_manifest_is_an_error() {
 }
 
 #[test]
-fn a_missing_delete_manifest_or_delete_file_is_an_error() {
+fn a_missing_manifest_of_deletes_is_an_error() {
+    run(async {
+        for table in ["deletes.merge_on_read_v2", "deletes.merge_on_read_v3"] {
+            let (folder, data) = fixtures::copy(table).await;
+            let manifests = files(&folder, |name| name.ends_with(".avro") && !name.starts_with("snap-"));
+            let (mut removed, mut left) = (0, 0);
+            for manifest in manifests {
+                // The header of a manifest says what its files are.
+                let bytes = std::fs::read(&manifest).unwrap();
+                if bytes.windows(15).any(|window| window == b"content\x0edeletes") {
+                    std::fs::remove_file(manifest).unwrap();
+                    removed += 1;
+                } else {
+                    left += 1;
+                }
+            }
+            assert!(removed > 0 && left > 0, "{table}: {removed} of {}", removed + left);
+            check(&data, table, Allowed::Error).await;
+        }
+    });
+}
+
+#[test]
+fn a_missing_delete_file_is_an_error() {
     run(async {
         for end in ["-deletes.parquet", "-deletes.puffin"] {
             let table =
@@ -134,6 +160,51 @@ fn a_snapshot_expired_under_a_running_query_is_an_error_and_the_next_query_is_we
 }
 
 #[test]
+fn a_snapshot_expired_while_its_rows_are_read_is_an_error_after_the_rows_that_were_read() {
+    const FILES: usize = 40;
+    run(async {
+        let data = Data::empty();
+        let cluster = Cluster::distributed(&data, 2).await;
+        for mode in MODES {
+            let mut connection = connect_in(&cluster, mode).await;
+            // A table of its own, so that no cache has seen it.
+            let table = format!("default.expired_{mode}");
+            let rows: Vec<_> = (0..FILES).map(|n| format!("({n}, 'name {n}')")).collect();
+            let create = format!(
+                "create table {table} partitioned by (part) as select * from (values {}) as v(part, name)",
+                rows.join(", ")
+            );
+            crate::rows::run(&mut connection, &create).await;
+            let folder = data.folder().join(format!("warehouse/default/expired_{mode}"));
+            let kept = files(&folder, |name| name.ends_with(".parquet"));
+            assert_eq!(kept.len(), FILES, "{mode}");
+            let kept: Vec<_> = kept.into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
+
+            let sql = format!("select part, name from {table} where part >= 0");
+            let slow = cluster.faults().inject(".parquet", Fault::SlowReads(Duration::from_millis(100)));
+            let stream = connection.query(&sql).await.unwrap_or_else(|error| panic!("{}", describe(&error)));
+            let query_id = stream.query_id().unwrap_or_default().to_string();
+            let expire = async {
+                let opened = async || cluster.scans().of(&query_id).len();
+                let reading = tarn_harness::wait::until(PATIENCE, async || opened().await >= 4).await;
+                assert!(reading, "{mode}: nothing is read");
+                kept.iter().for_each(|(_, file)| std::fs::remove_file(file).unwrap());
+            };
+            let (outcome, ()) = tokio::join!(collect(stream), expire);
+            let error = outcome.err().unwrap_or_else(|| panic!("{mode}: a result of some rows"));
+            let text = describe(&error);
+            assert_eq!(crate::rows::code(&error), "storage_error", "{mode}: {text}");
+            assert!(text.contains(&table) && text.contains("expired while the query ran"), "{mode}: {text}");
+            drop(slow);
+            kept.iter().for_each(|(bytes, file)| std::fs::write(file, bytes).unwrap());
+            let count = format!("select count(name) from {table} where part >= 0");
+            assert_eq!(value(&mut connection, &count).await, FILES.to_string(), "{mode}");
+        }
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn a_table_dropped_and_made_anew_under_its_name_is_the_new_one_soon_and_never_a_mixture() {
     run(async {
         let (old, new) = ("deletes.copy_on_write_v2", "history.branches_and_tags_v1");
@@ -156,14 +227,14 @@ fn a_table_dropped_and_made_anew_under_its_name_is_the_new_one_soon_and_never_a_
                 running.rows.len()
             );
             assert!([answer(old), answer(new)].contains(&before), "{mode}: {before}");
-            let seen = tarn_harness::wait::until(std::time::Duration::from_secs(20), async || {
+            let seen = tarn_harness::wait::until(PATIENCE, async || {
                 let mut connection = connect_in(&cluster, mode).await;
                 value(&mut connection, sql).await == answer(new).to_string()
             });
             assert!(seen.await, "{mode}: the new table is not seen");
             fixtures::register(&data.folder().join("fixtures.db"), std::slice::from_ref(&first)).await;
             let expected = answer(old).to_string();
-            let seen = tarn_harness::wait::until(std::time::Duration::from_secs(20), async || {
+            let seen = tarn_harness::wait::until(PATIENCE, async || {
                 let mut connection = connect_in(&cluster, mode).await;
                 value(&mut connection, sql).await == expected
             });
@@ -212,12 +283,7 @@ async fn judge(connection: &mut Connection, sql: &str, expected: usize, allowed:
             assert_eq!(result.rows.len(), expected, "{mode}: {sql}");
         }
         Ok(result) => panic!("{mode}: {sql}: should be an error, has {} rows", result.rows.len()),
-        // NOTE: a table with deletes is refused before its files are looked at, as long as deletes are not applied.
-        Err(error) => assert!(
-            blames_storage(&error) || describe(&error).starts_with("not_supported"),
-            "{mode}: {sql}: {}",
-            describe(&error)
-        ),
+        Err(error) => assert!(blames_storage(&error), "{mode}: {sql}: {}", describe(&error)),
     }
 }
 

@@ -8,7 +8,8 @@
 //! - `cancel`: cancelled work stops everywhere
 //! - `bad_input`: mistakes and faults, each with a clear error, the server alive and nothing lost
 //! - `damage`: tables of other engines with a file missing, cut, longer, or with a wrong checksum
-//! - `s3`: the same house on an S3 server
+//! - `commits`: a catalog that does not say whether it committed
+//! - `s3`: the same house on an S3 server; `vended`: with keys from the catalog that end
 //! - `tables`: what other engines wrote, with their answers, in a cover of all settings
 //! - `operations`: metrics, probes, signals of the real process
 //!
@@ -22,6 +23,7 @@ mod cancel;
 mod catalogs;
 mod clouds;
 mod clusters;
+mod commits;
 mod damage;
 mod exactness;
 mod front_door;
@@ -31,3 +33,4 @@ mod s3;
 mod slt;
 mod tables;
 mod tpch;
+mod vended;

@@ -10,7 +10,7 @@
 //! - [`fixtures`]: tables that other engines wrote
 //! - [`process`]: the binary: start, ready, terminate, kill
 //! - [`s3`]: an S3 server on loopback; [`clouds`]: emulators of Google's and Azure's storage
-//! - [`postgres`] and [`rest`]: servers of catalogs
+//! - [`postgres`] and [`rest`]: servers of catalogs; [`rest_proxy`]: in front of the latter, vends keys, fails commits
 //! - [`faults`]: a storage layer that fails, slows and cuts
 //! - [`net`]: free ports, HTTP, metrics; [`wait`]: for a condition, with a deadline
 //!
@@ -29,6 +29,7 @@ pub mod postgres;
 pub mod process;
 mod programs;
 pub mod rest;
+pub mod rest_proxy;
 pub mod s3;
 pub mod wait;
 
@@ -36,6 +37,7 @@ pub use cluster::Cluster;
 pub use data::Data;
 pub use faults::{Fault, Faults};
 pub use process::Process;
+pub use rest_proxy::{CommitFault, RestProxy};
 pub use s3::S3Server;
 
 /// Runs a test. All tests share one runtime, so that they can share servers; a test that hangs fails.

@@ -16,20 +16,53 @@ pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
 
 /// GET over plain HTTP on loopback: (status, body).
 pub async fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    let reply = http(port, "GET", path, &[], &[], Duration::from_secs(5)).await?;
+    Ok((reply.status, String::from_utf8_lossy(&reply.body).into_owned()))
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// One request over plain HTTP on loopback, on a connection of its own.
+pub async fn http(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+    patience: Duration,
+) -> std::io::Result<Reply> {
     let ask = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n");
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        if !body.is_empty() {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).await?;
+        stream.write_all(body).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+        std::io::Result::Ok(answer)
     };
     let timeout = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to an HTTP request");
-    let answer = tokio::time::timeout(Duration::from_secs(5), ask).await.map_err(|_| timeout)??;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
+    let answer = tokio::time::timeout(patience, ask).await.map_err(|_| timeout)??;
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(answer.len());
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok());
     let broken = || std::io::Error::new(std::io::ErrorKind::InvalidData, "not an HTTP answer");
-    Ok((status.ok_or_else(broken)?, body.to_string()))
+    let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_string())).collect();
+    let body = answer.get(end + 4..).unwrap_or_default().to_vec();
+    Ok(Reply { status: status.ok_or_else(broken)?, headers, body })
 }
 
 /// The samples of `/metrics`: name with labels, as written, to value.

@@ -71,6 +71,11 @@ impl RestServer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The folder of its warehouse.
     pub fn warehouse(&self) -> PathBuf {
         self.folder.join("warehouse")

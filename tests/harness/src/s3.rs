@@ -1,21 +1,25 @@
 //! An S3 server on loopback, over a folder: real HTTP, real signatures, no Docker.
 //!
 //! Requests are counted by method, and the server can be told to refuse
-//! everything, as one that is down for maintenance does.
+//! everything, as one that is down for maintenance does. Keys that end are
+//! made by [`Keys::issue`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey, SimpleAuth};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tarn_scan::storage::S3Config;
 use tokio::net::TcpListener;
@@ -30,13 +34,110 @@ pub const SECRET_KEY: &str = "tarn-secret";
 /// The one bucket there is.
 pub const BUCKET: &str = "lake";
 
+/// How long a key is still taken after its end: a request may have been on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
+
 /// A running S3 server; it ends when dropped.
 #[derive(Debug)]
 pub struct S3Server {
     address: SocketAddr,
     state: Arc<State>,
+    keys: Keys,
     _tasks: JoinSet<()>,
     folder: PathBuf,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    /// Everybody, without a signature.
+    Open,
+    /// Who has the server's own key.
+    OwnKey,
+    /// Who has a key that was issued and has not ended.
+    Issued,
+}
+
+/// The keys that a server issued, as a cheap handle.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    inner: Arc<Mutex<Issued>>,
+}
+
+#[derive(Debug, Default)]
+struct Issued {
+    keys: Vec<Key>,
+    used: Vec<String>,
+    refused: u64,
+}
+
+/// A key that is taken until its end.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// What a request names.
+    pub id: String,
+    /// What it is signed with.
+    pub secret: String,
+    /// Its end, in milliseconds since the epoch.
+    pub expires_at_ms: u64,
+}
+
+impl Keys {
+    /// A new key that ends after `life`.
+    pub fn issue(&self, life: Duration) -> Key {
+        let mut inner = self.inner.lock();
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        let key = Key {
+            id: format!("issued-{}-{}", inner.keys.len(), &random[..8]),
+            secret: format!("secret-of-{random}"),
+            expires_at_ms: u64::try_from((since_epoch() + life).as_millis()).unwrap_or(u64::MAX),
+        };
+        inner.keys.push(key.clone());
+        key
+    }
+
+    /// All that were issued.
+    pub fn issued(&self) -> Vec<Key> {
+        self.inner.lock().keys.clone()
+    }
+
+    /// Ends all keys now.
+    pub fn revoke(&self) {
+        self.inner.lock().keys.iter_mut().for_each(|key| key.expires_at_ms = 0);
+    }
+
+    /// The ids that requests were signed with, in the order of their first use.
+    pub fn used(&self) -> Vec<String> {
+        self.inner.lock().used.clone()
+    }
+
+    /// Requests that were refused, since their key had ended or was never issued.
+    pub fn refused(&self) -> u64 {
+        self.inner.lock().refused
+    }
+}
+
+#[async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
+        let mut inner = self.inner.lock();
+        if !inner.used.iter().any(|used| used == id) {
+            inner.used.push(id.to_string());
+        }
+        match inner.keys.iter().find(|key| key.id == id).cloned() {
+            Some(key) if Duration::from_millis(key.expires_at_ms) + ON_ITS_WAY >= since_epoch() => {
+                Ok(SecretKey::from(key.secret))
+            }
+            key => {
+                inner.refused += 1;
+                Err(if key.is_some() { s3_error!(ExpiredToken) } else { s3_error!(InvalidAccessKeyId) })
+            }
+        }
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[derive(Debug, Default)]
@@ -49,19 +150,25 @@ struct State {
 impl S3Server {
     /// Starts a server that checks signatures: for processes, which have keys in their environment.
     pub async fn start() -> Self {
-        Self::serve(true).await
+        Self::serve(Access::OwnKey).await
     }
 
     /// Starts a server that takes requests without a signature: for servers in this process, whose
     /// environment a test cannot change.
     pub async fn start_open() -> Self {
-        Self::serve(false).await
+        Self::serve(Access::Open).await
     }
 
-    async fn serve(signed: bool) -> Self {
+    /// Starts a server that takes only keys that were issued.
+    pub async fn start_issuing() -> Self {
+        Self::serve(Access::Issued).await
+    }
+
+    async fn serve(access: Access) -> Self {
         let folder = fresh_folder("s3");
         std::fs::create_dir(folder.join(BUCKET)).expect("a fresh folder takes a folder");
-        let service = service(&folder, signed);
+        let keys = Keys::default();
+        let service = service(&folder, access, &keys);
         let state = Arc::new(State::default());
         let seen = Arc::clone(&state);
         let router = axum::Router::new().fallback(move |request: Request| {
@@ -76,7 +183,7 @@ impl S3Server {
                 tracing::error!(%error, "the S3 server ended");
             }
         });
-        Self { address, state, _tasks: tasks, folder }
+        Self { address, state, keys, _tasks: tasks, folder }
     }
 
     /// Its URL, for path-style requests.
@@ -88,6 +195,11 @@ impl S3Server {
     pub fn storage(&self) -> S3Config {
         let (endpoint, region) = (Some(self.endpoint()), Some("us-east-1".to_string()));
         S3Config { endpoint, region, path_style: true, allow_http: true }
+    }
+
+    /// The keys that end.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The URI of a folder in the bucket.
@@ -127,11 +239,13 @@ impl S3Server {
     }
 }
 
-fn service(folder: &Path, signed: bool) -> S3Service {
+fn service(folder: &Path, access: Access, keys: &Keys) -> S3Service {
     let store = FileSystem::new(folder).expect("a folder that exists can be served");
     let mut builder = S3ServiceBuilder::new(store);
-    if signed {
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    match access {
+        Access::Open => {}
+        Access::OwnKey => builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY)),
+        Access::Issued => builder.set_auth(keys.clone()),
     }
     builder.build()
 }
@@ -193,5 +307,28 @@ mod tests {
         let again = store.put_opts(&path, PutPayload::from_static(b"x"), PutMode::Create.into()).await;
         assert!(again.is_err(), "a conditional put to an existing object: {again:?}");
         assert!(client("wrong").get(&path).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_key_is_taken_until_its_end() {
+        let server = S3Server::start_issuing().await;
+        let key = server.keys().issue(Duration::from_secs(60));
+        let store = AmazonS3Builder::new()
+            .with_endpoint(server.endpoint())
+            .with_allow_http(true)
+            .with_bucket_name(BUCKET)
+            .with_region("us-east-1")
+            .with_access_key_id(&key.id)
+            .with_secret_access_key(&key.secret)
+            .with_token("a session's token")
+            .build()
+            .unwrap();
+        let path = Path::from("f");
+        store.put(&path, PutPayload::from_static(b"hello")).await.unwrap();
+        assert_eq!((server.keys().used(), server.keys().refused()), (vec![key.id.clone()], 0));
+        server.keys().revoke();
+        let refused = store.get(&path).await.unwrap_err().to_string();
+        assert!(refused.contains("ExpiredToken") && !refused.contains(&key.secret), "{refused}");
+        assert_eq!(server.keys().refused(), 1);
     }
 }
