@@ -89,7 +89,7 @@ pub fn with_groups(
         .collect();
     let file = |task: FileTask| {
         let statistics = known.get(task.uri.as_str()).and_then(|file| file.statistics.clone());
-        partitioned_file(task, statistics)
+        partitioned_file(Arc::new(task), statistics)
     };
     let group =
         |tasks: Vec<FileTask>| Ok(FileGroup::new(tasks.into_iter().map(file).collect::<Result<_>>()?));
@@ -127,7 +127,7 @@ fn parquet_source(scan: &TableScan, options: &TableParquetOptions) -> ParquetSou
 }
 
 pub(crate) fn partitioned_file(
-    task: FileTask,
+    task: Arc<FileTask>,
     statistics: Option<Arc<Statistics>>,
 ) -> Result<PartitionedFile> {
     let meta = ObjectMeta {
@@ -144,7 +144,8 @@ pub(crate) fn partitioned_file(
         start: i64::try_from(range.start).unwrap_or(i64::MAX),
         end: i64::try_from(range.end).unwrap_or(i64::MAX),
     });
-    Ok(file.with_extension(task))
+    file.extensions.insert_arc(task);
+    Ok(file)
 }
 
 fn float_columns(scan: &TableScan) -> Vec<usize> {

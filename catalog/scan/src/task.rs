@@ -45,8 +45,8 @@ pub struct FileTask {
 /// A file task with what planning knows about its columns.
 #[derive(Clone, Debug)]
 pub struct PlannedFile {
-    /// The file.
-    pub task: FileTask,
+    /// The file. Shared: plans are kept, grouped and split without a copy of it.
+    pub task: Arc<FileTask>,
     /// Statistics of the whole file over the table schema. Bounds that may be truncated must not be exact.
     pub statistics: Option<Arc<Statistics>>,
 }

@@ -72,12 +72,12 @@ impl Table {
     pub(crate) fn file_with(mut self, columns: Vec<(Field, ArrayRef)>, properties: WriterProperties) -> Self {
         let path = self.folder.path().join(format!("{}.parquet", self.groups.len()));
         let task = write(&path, columns, properties);
-        self.groups.push(vec![PlannedFile { task, statistics: None }]);
+        self.groups.push(vec![PlannedFile { task: task.into(), statistics: None }]);
         self
     }
 
     pub(crate) fn task(&mut self, index: usize) -> &mut FileTask {
-        &mut self.groups[index][0].task
+        Arc::make_mut(&mut self.groups[index][0].task)
     }
 
     pub(crate) fn path(&self, index: usize) -> PathBuf {

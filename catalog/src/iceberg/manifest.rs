@@ -65,15 +65,22 @@ pub(crate) struct PartitionSummary {
     pub(crate) upper: Option<ScalarValue>,
 }
 
-/// A manifest: the files in it that are alive.
+/// What a manifest says about itself.
 #[derive(Debug)]
-pub(crate) struct Manifest {
+pub(crate) struct ManifestHead {
     /// The partition spec of its files, as the manifest itself has it.
     pub(crate) spec: PartitionSpec,
     /// Types of the partition fields; `None` for one that cannot be read.
     pub(crate) partition_types: Vec<Option<DataType>>,
     /// Types of the top-level columns that are not nested, by field id, as they were when it was written.
     pub(crate) column_types: HashMap<i32, DataType>,
+}
+
+/// A manifest: the files in it that are alive.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    /// What it says about itself.
+    pub(crate) head: ManifestHead,
     /// Its files.
     pub(crate) files: Vec<DataFile>,
 }
@@ -234,32 +241,48 @@ fn summaries(entry: &ListEntry, spec: &PartitionSpec, metadata: &Metadata) -> Ve
     spec.fields.iter().zip(&entry.partitions).filter_map(summary).collect()
 }
 
-/// The live files of a manifest, with what they inherit from their line in the list.
-pub(crate) fn decode_manifest(bytes: &[u8], line: &ManifestFile, table: &TableName) -> Result<Manifest> {
+/// Hands the live files of a manifest to `add`, one by one, with what they inherit from their line in the list.
+pub(crate) fn read_manifest<S>(
+    bytes: &[u8],
+    line: &ManifestFile,
+    table: &TableName,
+    start: impl FnOnce(ManifestHead) -> Result<S, String>,
+    mut add: impl FnMut(&mut S, DataFile) -> Result<(), String>,
+) -> Result<S> {
     let corrupt = |reason| Error::Corrupt { table: table.clone(), file: line.path.clone(), reason };
     let read = || {
         let container = Container::open(bytes)?;
         let header = Header::read(&container)?;
         let reader = EntryReader::new(container.kind(), Wanted::Planning)?;
         let columns = Columns::new(&header);
-        let mut files = Vec::new();
+        let arrow = |primitive: &Option<PrimitiveType>| primitive.as_ref().and_then(primitive_type);
+        let mut state = start(ManifestHead {
+            partition_types: header.partition_types.iter().map(arrow).collect(),
+            column_types: columns.arrow_types(),
+            spec: header.spec.clone(),
+        })?;
+        let mut row_ids = RowIds::new(line.first_row_id);
         container.for_each(|cursor| {
             let entry = reader.read(cursor)?;
             if entry.is_alive() {
-                files.push(data_file(&entry, line, &header, &columns)?);
+                let mut file = data_file(&entry, line, &header, &columns)?;
+                row_ids.give(&mut file);
+                add(&mut state, file)?;
             }
             Ok(())
         })?;
-        inherit_row_ids(&mut files, line.first_row_id);
-        let arrow = |primitive: &Option<PrimitiveType>| primitive.as_ref().and_then(primitive_type);
-        Ok(Manifest {
-            partition_types: header.partition_types.iter().map(arrow).collect(),
-            column_types: columns.arrow_types(),
-            spec: header.spec,
-            files,
-        })
+        Ok(state)
     };
     read().map_err(corrupt)
+}
+
+/// The live files of a manifest.
+pub(crate) fn decode_manifest(bytes: &[u8], line: &ManifestFile, table: &TableName) -> Result<Manifest> {
+    let start = |head| Ok(Manifest { head, files: Vec::new() });
+    read_manifest(bytes, line, table, start, |manifest, file| {
+        manifest.files.push(file);
+        Ok(())
+    })
 }
 
 /// One line of a manifest with what it inherits, for those who want all of it.
@@ -384,16 +407,27 @@ fn sequence_number(entry: &Entry<'_>, line: &ManifestFile) -> Option<i64> {
     }
 }
 
-/// Gives row ids to the live data files that have none written down, one after the other from the manifest's own
-/// on. A manifest without one is from before the table had row ids, and then its files have none either.
-fn inherit_row_ids(files: &mut [DataFile], manifest_first: Option<i64>) {
-    let mut next = manifest_first;
-    for file in files.iter_mut().filter(|file| file.content == Content::Data) {
-        if manifest_first.is_none() {
+/// Row ids for the live data files that have none written down, one after the other from the manifest's own on. A
+/// manifest without one is from before the table had row ids, and then its files have none either.
+struct RowIds {
+    inherited: bool,
+    next: Option<i64>,
+}
+
+impl RowIds {
+    fn new(manifest_first: Option<i64>) -> Self {
+        Self { inherited: manifest_first.is_some(), next: manifest_first }
+    }
+
+    fn give(&mut self, file: &mut DataFile) {
+        if file.content != Content::Data {
+            return;
+        }
+        if !self.inherited {
             file.first_row_id = None;
         } else if file.first_row_id.is_none() {
-            file.first_row_id = next;
-            next = next.and_then(|next| next.checked_add(i64::try_from(file.record_count).ok()?));
+            file.first_row_id = self.next;
+            self.next = self.next.and_then(|next| next.checked_add(i64::try_from(file.record_count).ok()?));
         }
     }
 }

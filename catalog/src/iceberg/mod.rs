@@ -39,7 +39,7 @@ pub use view::{DIALECT, ViewDefinition, ViewMetadata};
 pub(crate) use list_entry::ListEntry;
 pub(crate) use manifest::{
     ColumnBounds, Content, DELETE_FILE_PATH_ID, DataFile, EntryRow, FileFormat, Manifest, ManifestFile,
-    PartitionSummary, decode_list, decode_manifest, each_entry, list_entries,
+    ManifestHead, PartitionSummary, decode_list, decode_manifest, each_entry, list_entries, read_manifest,
 };
 
 #[allow(unused_imports, reason = "what the write room takes from here grows with it")]

@@ -7,25 +7,31 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use bytes::Bytes;
 use moka::future::Cache;
 use moka::notification::RemovalCause;
 use tarn_scan::storage::Router;
+use tokio::sync::Semaphore;
 
 use super::Config;
 use crate::backend::LoadedTable;
 use crate::error::{Error, Result};
-use crate::iceberg::{Manifest, ManifestFile, Metadata, Snapshot, decode_list, decode_manifest};
+use crate::iceberg::{ManifestFile, Metadata, Snapshot, decode_list};
 use crate::metrics::{
     METADATA_CACHE_BYTES, METADATA_CACHE_EVICTIONS, METADATA_CACHE_HITS, METADATA_CACHE_MISSES,
 };
 use crate::name::TableName;
 use crate::plan::{DeleteBlock, FileBlock, ManifestBlock};
 
-/// Above this length a manifest is decoded on a thread that may block; below, the hop costs more.
+/// Above this length a file is decoded on a thread that may block; below, the hop costs more.
 const INLINE_DECODE_BYTES_MAX: usize = 16 << 10;
+
+/// Makes a value of a manifest's bytes, given its line in the list.
+type Decode<V> = fn(&[u8], &ManifestFile, &TableName) -> Result<V>;
 
 /// The immutable files of all tables.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub(crate) struct Files {
     lists: Tier<ManifestBlock>,
     manifests: Tier<FileBlock>,
     delete_manifests: Tier<DeleteBlock>,
+    /// Files that are decoded at once, for all queries: one a core, so that queries under way keep theirs.
+    decoders: Arc<Semaphore>,
 }
 
 impl Files {
@@ -53,6 +61,7 @@ impl Files {
                 FileBlock::heap_bytes,
             ),
             delete_manifests: Tier::new("delete_manifest", deletes_bytes_max, DeleteBlock::heap_bytes),
+            decoders: Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get))),
         }
     }
 
@@ -106,7 +115,7 @@ impl Files {
         index: usize,
     ) -> Result<Arc<FileBlock>> {
         let key = manifest_key(&list.files[index]);
-        self.manifests.get(&key, self.decode(table, list, index, FileBlock::new)).await
+        self.manifests.get(&key, self.decode(table, list, index, FileBlock::read)).await
     }
 
     /// The live delete files of the manifest at `index` of a list.
@@ -117,7 +126,7 @@ impl Files {
         index: usize,
     ) -> Result<Arc<DeleteBlock>> {
         let key = manifest_key(&list.files[index]);
-        self.delete_manifests.get(&key, self.decode(table, list, index, DeleteBlock::new)).await
+        self.delete_manifests.get(&key, self.decode(table, list, index, DeleteBlock::read)).await
     }
 
     /// Reads a manifest and makes a block of it.
@@ -126,18 +135,30 @@ impl Files {
         table: &TableName,
         list: &Arc<ManifestBlock>,
         index: usize,
-        block: fn(Manifest, &TableName, &str) -> Result<V>,
+        decode: Decode<V>,
     ) -> Result<V> {
-        let file = list.files[index].path.as_str();
-        let bytes = self.read(table, file).await?;
-        if bytes.len() <= INLINE_DECODE_BYTES_MAX {
-            return block(decode_manifest(&bytes, &list.files[index], table)?, table, file);
+        let bytes = self.read(table, &list.files[index].path).await?;
+        let (list, table) = (Arc::clone(list), table.clone());
+        self.off_runtime(bytes.len(), move || decode(&bytes, &list.files[index], &table)).await
+    }
+
+    /// Decodes a file of this length: not where requests are served, unless it is short.
+    async fn off_runtime<V: Send + 'static>(
+        &self,
+        bytes: usize,
+        decode: impl FnOnce() -> Result<V> + Send + 'static,
+    ) -> Result<V> {
+        if bytes <= INLINE_DECODE_BYTES_MAX {
+            return decode();
         }
-        let (list, table, file) = (Arc::clone(list), table.clone(), file.to_owned());
-        let decode = move || block(decode_manifest(&bytes, &list.files[index], &table)?, &table, &file);
-        tokio::task::spawn_blocking(decode)
-            .await
-            .map_err(|e| Error::Internal(format!("decoding a manifest: {e}")))?
+        let failed = |error: &dyn fmt::Display| Error::Internal(format!("decoding a metadata file: {error}"));
+        let permit = Arc::clone(&self.decoders).acquire_owned().await.map_err(|error| failed(&error))?;
+        let decoded = tokio::task::spawn_blocking(move || {
+            // Held until the work ends, also if nobody waits for it any more.
+            let _permit = permit;
+            decode()
+        });
+        decoded.await.map_err(|error| failed(&error))?
     }
 
     /// The bytes of a metadata file.

@@ -25,33 +25,31 @@ use super::{FilePlan, Source};
 use crate::error::{Error, Result};
 
 /// Gives the files of a plan their deletes, and takes out those of which no row is left.
-///
-/// The plan's files are those of `blocks` that are `kept`, in that order.
-pub(super) fn assign(
-    plan: &mut FilePlan,
-    source: &Source<'_>,
-    deletes: &[Arc<DeleteBlock>],
-    blocks: &[Arc<FileBlock>],
-    kept: &[bool],
-) -> Result<()> {
+pub(super) fn assign(plan: &mut FilePlan, source: &Source<'_>, deletes: &[Arc<DeleteBlock>]) -> Result<()> {
     let mut index = Index::new(deletes);
     if index.is_empty() {
         return Ok(());
     }
-    let entries = blocks.iter().flat_map(|block| (0..block.files.len()).map(move |at| (block.as_ref(), at)));
-    let planned = entries.zip(kept).filter(|(_, kept)| **kept).map(|(entry, _)| entry);
+    let blocks = Arc::clone(&plan.blocks);
     let mut groups_of = Vec::with_capacity(plan.files.len());
-    for (file, (block, at)) in plan.files.iter_mut().zip(planned) {
-        let data = DataFile::new(block, at);
-        file.task.deletes.vector = index.vector(&data, source)?;
-        if file.task.deletes.vector.is_none() {
-            file.task.deletes.positions = index.positions(&data);
-        }
+    for (file, (block, at)) in plan.files.iter_mut().zip(&plan.places) {
+        let data = DataFile::new(&blocks[*block as usize], *at as usize);
+        let path = &file.task.uri;
+        let vector = index.vector(&data, path, source)?;
+        let positions = match &vector {
+            Some(_) => Vec::new(),
+            None => index.positions(&data, path),
+        };
         groups_of.push(index.equality(&data));
+        if vector.is_some() || !positions.is_empty() {
+            let deletes = &mut Arc::make_mut(&mut file.task).deletes;
+            (deletes.vector, deletes.positions) = (vector, positions);
+        }
     }
     let lists = index.lists(source)?;
-    for (file, groups) in plan.files.iter_mut().zip(groups_of) {
-        file.task.deletes.equality = groups.iter().filter_map(|group| lists[*group].clone()).collect();
+    for (file, groups) in plan.files.iter_mut().zip(groups_of).filter(|(_, groups)| !groups.is_empty()) {
+        let lists = groups.iter().filter_map(|group| lists[*group].clone()).collect();
+        Arc::make_mut(&mut file.task).deletes.equality = lists;
     }
     settle(plan);
     Ok(())
@@ -63,7 +61,7 @@ fn settle(plan: &mut FilePlan) {
     let mut flags = alive.iter();
     plan.files.retain(|_| flags.next().copied().unwrap_or(true));
     let mut flags = alive.iter();
-    plan.split_offsets.retain(|_| flags.next().copied().unwrap_or(true));
+    plan.places.retain(|_| flags.next().copied().unwrap_or(true));
     if alive.iter().all(|alive| *alive) && plan.files.iter().all(|file| file.task.deletes.is_empty()) {
         return;
     }
@@ -214,8 +212,8 @@ impl<'a> Index<'a> {
     }
 
     /// The deletion vector of a data file. There may be but one.
-    fn vector(&self, data: &DataFile<'_>, source: &Source<'_>) -> Result<Option<DeletionVector>> {
-        let vectors = self.vectors.get(&*data.entry.path).into_iter().flatten();
+    fn vector(&self, data: &DataFile<'_>, path: &str, source: &Source<'_>) -> Result<Option<DeletionVector>> {
+        let vectors = self.vectors.get(path).into_iter().flatten();
         let mut vectors = vectors.filter(|vector| vector.entry.sequence_number >= data.entry.sequence_number);
         let Some(vector) = vectors.next() else {
             return Ok(None);
@@ -224,7 +222,7 @@ impl<'a> Index<'a> {
             return Err(Error::Corrupt {
                 table: source.table.clone(),
                 file: vector.entry.path.to_string(),
-                reason: format!("data file {:?} has more than one deletion vector", data.entry.path),
+                reason: format!("data file {:?} has more than one deletion vector", path),
             });
         }
         Ok(Some(DeletionVector {
@@ -236,8 +234,7 @@ impl<'a> Index<'a> {
     }
 
     /// The position delete files that may be about a data file.
-    fn positions(&mut self, data: &DataFile<'a>) -> Vec<Arc<DeleteFile>> {
-        let path: &str = &data.entry.path;
+    fn positions(&mut self, data: &DataFile<'a>, path: &str) -> Vec<Arc<DeleteFile>> {
         let named = self.positions_by_file.get(path).into_iter().flatten();
         let prefixed = self
             .positions_by_prefix

@@ -12,8 +12,15 @@ use tarn_scan::write::Transform;
 use super::containers::{Builder, Cell, Containers};
 use super::interval::{Interval, lower_bound, upper_bound};
 use super::partition_key::{PartitionKey, Partitions};
-use crate::error::{Error, Result};
-use crate::iceberg::{ColumnBounds, DataFile, Manifest, ManifestFile, Metadata, PartitionSummary};
+use super::paths::{Paths, PathsBuilder};
+use super::values::Values;
+use crate::error::Result;
+#[cfg(test)]
+use crate::iceberg::Manifest;
+use crate::iceberg::{
+    ColumnBounds, DataFile, ManifestFile, ManifestHead, Metadata, PartitionField, PartitionSummary,
+    read_manifest,
+};
 use crate::name::TableName;
 
 /// The manifests of a snapshot.
@@ -78,68 +85,72 @@ fn add_summary(cell: &mut Cell, summary: &PartitionSummary, source: &DataType) {
     cell.narrow(interval.min, interval.max);
 }
 
-/// The live files of a manifest.
+/// The live files of a manifest, columnar: no file has an allocation of its own.
 #[derive(Debug)]
 pub(crate) struct FileBlock {
     pub(super) spec_id: i32,
-    pub(super) files: Vec<FileEntry>,
+    pub(super) files: Box<[FileEntry]>,
+    pub(super) paths: Paths,
+    split_offsets: Offsets,
+    /// Bytes of all files.
+    pub(super) size_bytes: u64,
     /// Columns that the files are partitioned by as they are: field id, and the value in each file.
     pub(super) constants: Vec<(i32, ArrayRef)>,
     pub(super) containers: Containers,
     /// The partitions that the files are in, each once.
-    pub(super) partitions: Vec<PartitionKey>,
+    pub(super) partitions: Box<[PartitionKey]>,
     /// The same as values, and the fields of the spec that these are of.
-    tuples: Vec<Box<[Option<ScalarValue>]>>,
+    tuples: Box<[Box<[Option<ScalarValue>]>]>,
     partition_fields: Box<[i32]>,
     /// Why some file cannot be read, if one cannot.
     pub(super) unsupported: Option<&'static str>,
 }
 
-/// One file.
-#[derive(Debug)]
+/// The numbers of one file.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct FileEntry {
-    pub(super) path: Box<str>,
     pub(super) size_bytes: u64,
     pub(super) record_count: u64,
     pub(super) sequence_number: i64,
     pub(super) first_row_id: Option<i64>,
-    pub(super) split_offsets: Box<[i64]>,
     /// Which of the block's partitions it is in.
     pub(super) partition: u32,
 }
 
+/// Where the row groups of files begin, one file after the other.
+#[derive(Debug, Default)]
+struct Offsets {
+    offsets: Box<[i64]>,
+    ends: Box<[usize]>,
+}
+
 impl FileBlock {
+    /// Of a manifest's bytes, given its line in the list.
+    pub(crate) fn read(bytes: &[u8], line: &ManifestFile, table: &TableName) -> Result<Self> {
+        let builder = read_manifest(bytes, line, table, FileBlockBuilder::new, FileBlockBuilder::add)?;
+        Ok(builder.finish())
+    }
+
+    /// Of files that are at hand.
+    #[cfg(test)]
     pub(crate) fn new(manifest: Manifest, table: &TableName, file: &str) -> Result<Self> {
-        let unsupported = manifest.files.iter().find_map(|file| file.unsupported);
-        let corrupt = |reason: String| Error::Corrupt { table: table.clone(), file: file.to_owned(), reason };
-        let constants = constants(&manifest).map_err(corrupt)?;
-        let mut builder = Builder::default();
-        for file in &manifest.files {
-            add_file(&mut builder, file, &manifest);
-        }
-        let containers = builder.finish();
-        let mut partitions = Partitions::default();
-        let mut tuples = Vec::new();
-        let mut index_of = |partition: Vec<Option<ScalarValue>>| {
-            let index = partitions.index_of(&partition);
-            if index as usize == tuples.len() {
-                tuples.push(partition.into_boxed_slice());
-            }
-            index
+        let corrupt = |reason: String| crate::error::Error::Corrupt {
+            table: table.clone(),
+            file: file.to_owned(),
+            reason,
         };
-        let files = manifest.files.into_iter().map(|file| FileEntry {
-            partition: index_of(file.partition),
-            path: file.path.into_boxed_str(),
-            size_bytes: file.size_bytes,
-            record_count: file.record_count,
-            sequence_number: file.sequence_number,
-            first_row_id: file.first_row_id,
-            split_offsets: file.split_offsets.into_boxed_slice(),
-        });
-        let files = files.collect();
-        let (spec_id, partitions) = (manifest.spec.id, partitions.keys);
-        let partition_fields = manifest.spec.fields.iter().map(|field| field.field_id).collect();
-        Ok(Self { spec_id, files, constants, containers, partitions, tuples, partition_fields, unsupported })
+        let mut builder = FileBlockBuilder::new(manifest.head).map_err(corrupt)?;
+        for file in manifest.files {
+            builder.add(file).map_err(corrupt)?;
+        }
+        Ok(builder.finish())
+    }
+
+    /// Where the row groups of the file at `index` begin; empty if that is not known.
+    pub(super) fn split_offsets(&self, index: usize) -> &[i64] {
+        let Offsets { offsets, ends } = &self.split_offsets;
+        let start = index.checked_sub(1).map_or(0, |before| ends[before]);
+        &offsets[start..ends[index]]
     }
 
     /// The partition of the file at `index` as a struct of these fields, which are known by their ids: NULL where the
@@ -159,47 +170,124 @@ impl FileBlock {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let file =
-            |file: &FileEntry| size_of::<FileEntry>() + file.path.len() + size_of_val(&*file.split_offsets);
         let constants = self.constants.iter().map(|(_, values)| values.get_array_memory_size());
+        let value =
+            |value: &Option<ScalarValue>| value.as_ref().map_or(size_of_val(value), ScalarValue::size);
+        let tuple =
+            |tuple: &[Option<ScalarValue>]| size_of_val(&tuple) + tuple.iter().map(value).sum::<usize>();
         size_of::<Self>()
-            + self.files.iter().map(file).sum::<usize>()
+            + size_of_val(&*self.files)
+            + self.paths.heap_bytes()
+            + size_of_val(&*self.split_offsets.offsets)
+            + size_of_val(&*self.split_offsets.ends)
             + constants.sum::<usize>()
             + self.partitions.iter().map(|key| size_of::<PartitionKey>() + key.heap_bytes()).sum::<usize>()
-            + self.tuples.iter().map(|tuple| size_of_val(&**tuple)).sum::<usize>()
+            + self.tuples.iter().map(|values| tuple(values)).sum::<usize>()
             + self.containers.heap_bytes()
     }
 }
 
-fn constants(manifest: &Manifest) -> Result<Vec<(i32, ArrayRef)>, String> {
-    let fields = manifest.spec.fields.iter().enumerate();
-    let identity = fields.filter(|(_, field)| field.transform == Some(Transform::Identity));
-    let mut constants = Vec::new();
-    for (index, field) in identity {
-        let Some(data_type) = &manifest.partition_types[index] else {
-            return Err(format!("partition field {:?} has a type that cannot be read", field.name));
-        };
-        let null = ScalarValue::try_new_null(data_type).map_err(|e| e.to_string())?;
-        let value = |file: &DataFile| file.partition[index].clone().unwrap_or_else(|| null.clone());
-        if manifest.files.is_empty() {
-            continue;
-        }
-        let values =
-            ScalarValue::iter_to_array(manifest.files.iter().map(value)).map_err(|e| e.to_string())?;
-        constants.push((field.source_id, values));
-    }
-    Ok(constants)
+/// Takes in the files of a manifest one by one.
+struct FileBlockBuilder {
+    head: ManifestHead,
+    files: Vec<FileEntry>,
+    paths: PathsBuilder,
+    offsets: Vec<i64>,
+    offset_ends: Vec<usize>,
+    size_bytes: u64,
+    /// By place in the partition tuple.
+    constants: Vec<(usize, Values)>,
+    containers: Builder,
+    partitions: Partitions,
+    tuples: Vec<Box<[Option<ScalarValue>]>>,
+    unsupported: Option<&'static str>,
 }
 
-fn add_file(builder: &mut Builder, file: &DataFile, manifest: &Manifest) {
+impl FileBlockBuilder {
+    fn new(head: ManifestHead) -> Result<Self, String> {
+        let fields = head.spec.fields.iter().enumerate();
+        let identity = fields.filter(|(_, field)| field.transform == Some(Transform::Identity));
+        let constant = |(index, field): (usize, &PartitionField)| match &head.partition_types[index] {
+            Some(data_type) => Ok((index, Values::new(data_type))),
+            None => Err(format!("partition field {:?} has a type that cannot be read", field.name)),
+        };
+        let constants = identity.map(constant).collect::<Result<_, _>>()?;
+        Ok(Self {
+            head,
+            files: Vec::new(),
+            paths: PathsBuilder::default(),
+            offsets: Vec::new(),
+            offset_ends: Vec::new(),
+            size_bytes: 0,
+            constants,
+            containers: Builder::default(),
+            partitions: Partitions::default(),
+            tuples: Vec::new(),
+            unsupported: None,
+        })
+    }
+
+    fn add(&mut self, file: DataFile) -> Result<(), String> {
+        add_file(&mut self.containers, &file, &self.head);
+        for (place, values) in &mut self.constants {
+            let known = file.partition[*place].as_ref().is_none_or(|value| values.push(value));
+            if !known {
+                let name = &self.head.spec.fields[*place].name;
+                return Err(format!("the value of partition field {name:?} is not of its type"));
+            }
+            values.pad(self.files.len() + 1);
+        }
+        self.unsupported = self.unsupported.or(file.unsupported);
+        self.paths.push(&file.path);
+        self.offsets.extend_from_slice(&file.split_offsets);
+        self.offset_ends.push(self.offsets.len());
+        self.size_bytes = self.size_bytes.saturating_add(file.size_bytes);
+        let partition = self.partitions.index_of(&file.partition);
+        if partition as usize == self.tuples.len() {
+            self.tuples.push(file.partition.into_boxed_slice());
+        }
+        self.files.push(FileEntry {
+            size_bytes: file.size_bytes,
+            record_count: file.record_count,
+            sequence_number: file.sequence_number,
+            first_row_id: file.first_row_id,
+            partition,
+        });
+        Ok(())
+    }
+
+    fn finish(self) -> FileBlock {
+        let fields = &self.head.spec.fields;
+        let constants =
+            self.constants.into_iter().map(|(place, values)| (fields[place].source_id, values.finish()));
+        FileBlock {
+            spec_id: self.head.spec.id,
+            files: self.files.into_boxed_slice(),
+            paths: self.paths.finish(),
+            split_offsets: Offsets {
+                offsets: self.offsets.into_boxed_slice(),
+                ends: self.offset_ends.into_boxed_slice(),
+            },
+            size_bytes: self.size_bytes,
+            constants: constants.collect(),
+            containers: self.containers.finish(),
+            partitions: self.partitions.keys.into_boxed_slice(),
+            tuples: self.tuples.into_boxed_slice(),
+            partition_fields: fields.iter().map(|field| field.field_id).collect(),
+            unsupported: self.unsupported,
+        }
+    }
+}
+
+fn add_file(builder: &mut Builder, file: &DataFile, head: &ManifestHead) {
     builder.start(Some(file.record_count));
     for (id, bounds) in &file.columns {
-        if let Some(data_type) = manifest.column_types.get(id) {
+        if let Some(data_type) = head.column_types.get(id) {
             *builder.cell(*id, data_type) = column_cell(bounds, data_type, file.record_count);
         }
     }
-    for (field, value) in manifest.spec.fields.iter().zip(&file.partition) {
-        let (Some(transform), Some(source)) = (field.transform, manifest.column_types.get(&field.source_id))
+    for (field, value) in head.spec.fields.iter().zip(&file.partition) {
+        let (Some(transform), Some(source)) = (field.transform, head.column_types.get(&field.source_id))
         else {
             continue;
         };

@@ -14,12 +14,15 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Int32Array, UInt64Array, new_n
 use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
+use super::values::Values;
+use super::whole::Whole;
+
 /// Knowledge about the columns of `len` containers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Containers {
     pub(super) len: usize,
     /// Rows in each.
-    pub(super) rows: Vec<Option<u64>>,
+    pub(super) rows: UInt64Array,
     /// By field id.
     pub(super) columns: BTreeMap<i32, ColumnArrays>,
     /// Buckets that the values of a column are in.
@@ -36,6 +39,8 @@ pub(super) struct ColumnArrays {
     pub(super) null_count: UInt64Array,
     /// Whether the bounds are values that occur.
     pub(super) attained: BooleanArray,
+    /// All of it together.
+    pub(super) whole: Whole,
 }
 
 /// The bucket of a column in each container: NULL if there is none.
@@ -77,22 +82,32 @@ impl Cell {
 #[derive(Debug, Default)]
 pub(super) struct Builder {
     rows: Vec<Option<u64>>,
-    columns: BTreeMap<i32, (DataType, Vec<Cell>)>,
+    columns: BTreeMap<i32, ColumnBuilder>,
     buckets: BTreeMap<(i32, u32), Vec<Option<i32>>>,
+}
+
+/// One column so far, and its cell in the current container.
+#[derive(Debug)]
+struct ColumnBuilder {
+    data_type: DataType,
+    current: Option<Cell>,
+    min: Values,
+    max: Values,
+    null_count: Vec<Option<u64>>,
+    attained: Vec<bool>,
 }
 
 impl Builder {
     /// Begins the next container.
     pub(super) fn start(&mut self, rows: Option<u64>) {
+        self.end_container();
         self.rows.push(rows);
     }
 
     /// The cell of a column in the current container.
     pub(super) fn cell(&mut self, field_id: i32, data_type: &DataType) -> &mut Cell {
-        let current = self.rows.len() - 1;
-        let (_, cells) = self.columns.entry(field_id).or_insert_with(|| (data_type.clone(), Vec::new()));
-        cells.resize(current + 1, Cell::default());
-        &mut cells[current]
+        let column = self.columns.entry(field_id).or_insert_with(|| ColumnBuilder::new(data_type));
+        column.current.get_or_insert_default()
     }
 
     /// The bucket of a column in the current container.
@@ -103,35 +118,79 @@ impl Builder {
         buckets.push(Some(bucket));
     }
 
-    pub(super) fn finish(self) -> Containers {
+    pub(super) fn finish(mut self) -> Containers {
+        self.end_container();
         let len = self.rows.len();
-        let columns = self.columns.into_iter().map(|(id, (data_type, mut cells))| {
-            cells.resize(len, Cell::default());
-            (id, ColumnArrays::new(data_type, cells))
-        });
+        let rows = UInt64Array::from(self.rows);
+        let columns = self.columns.into_iter().map(|(id, column)| (id, column.finish(&rows)));
         let buckets = self.buckets.into_iter().map(|((source_id, count), mut buckets)| {
             buckets.resize(len, None);
             BucketArray { source_id, count, buckets: buckets.into() }
         });
-        Containers { len, columns: columns.collect(), buckets: buckets.collect(), rows: self.rows }
+        Containers { len, columns: columns.collect(), buckets: buckets.collect(), rows }
+    }
+
+    fn end_container(&mut self) {
+        let Some(current) = self.rows.len().checked_sub(1) else {
+            return;
+        };
+        for column in self.columns.values_mut() {
+            if let Some(cell) = column.current.take() {
+                column.push(current, &cell);
+            }
+        }
+    }
+}
+
+impl ColumnBuilder {
+    fn new(data_type: &DataType) -> Self {
+        Self {
+            data_type: data_type.clone(),
+            current: None,
+            min: Values::new(data_type),
+            max: Values::new(data_type),
+            null_count: Vec::new(),
+            attained: Vec::new(),
+        }
+    }
+
+    /// The cell of the container at `index`; of those since the last one nothing is known.
+    fn push(&mut self, index: usize, cell: &Cell) {
+        self.pad(index);
+        let push = |values: &mut Values, value: &Option<ScalarValue>| {
+            let known = value.as_ref().is_some_and(|value| values.push(value));
+            values.pad(index + 1);
+            known
+        };
+        let (min, max) = (push(&mut self.min, &cell.min), push(&mut self.max, &cell.max));
+        self.null_count.push(cell.null_count);
+        self.attained.push(cell.attained && min && max);
+    }
+
+    fn pad(&mut self, len: usize) {
+        self.min.pad(len);
+        self.max.pad(len);
+        self.null_count.resize(len, None);
+        self.attained.resize(len, false);
+    }
+
+    fn finish(mut self, rows: &UInt64Array) -> ColumnArrays {
+        self.pad(rows.len());
+        let (min, max) = (self.min.finish_known(), self.max.finish_known());
+        let (null_count, attained) = (UInt64Array::from(self.null_count), BooleanArray::from(self.attained));
+        let whole = Whole::of(&self.data_type, min.as_ref(), max.as_ref(), &null_count, &attained, rows);
+        ColumnArrays { data_type: self.data_type, min, max, null_count, attained, whole }
     }
 }
 
 impl ColumnArrays {
-    fn new(data_type: DataType, cells: Vec<Cell>) -> Self {
-        let null_count = cells.iter().map(|cell| cell.null_count).collect();
-        let attained = cells.iter().map(|cell| Some(cell.attained)).collect();
-        let (min, max): (Vec<_>, Vec<_>) = cells.into_iter().map(|cell| (cell.min, cell.max)).unzip();
-        let (min, max) = (array(min, &data_type), array(max, &data_type));
-        Self { data_type, min, max, null_count, attained }
-    }
-
     fn heap_bytes(&self) -> usize {
         let arrays = [self.min.as_ref(), self.max.as_ref()].into_iter().flatten();
         size_of::<Self>()
             + arrays.map(|array| array.get_array_memory_size()).sum::<usize>()
             + self.null_count.get_array_memory_size()
             + self.attained.get_array_memory_size()
+            + self.whole.heap_bytes()
     }
 }
 
@@ -139,19 +198,8 @@ impl Containers {
     pub(super) fn heap_bytes(&self) -> usize {
         let columns = self.columns.values().map(ColumnArrays::heap_bytes).sum::<usize>();
         let buckets = self.buckets.iter().map(|bucket| bucket.buckets.get_array_memory_size()).sum::<usize>();
-        columns + buckets + self.rows.capacity() * size_of::<Option<u64>>()
+        columns + buckets + self.rows.get_array_memory_size()
     }
-}
-
-/// The values as an array; `None` if there is none, or if one is not of the type.
-fn array(values: Vec<Option<ScalarValue>>, data_type: &DataType) -> Option<ArrayRef> {
-    if values.iter().all(Option::is_none) {
-        return None;
-    }
-    let null = ScalarValue::try_new_null(data_type).ok()?;
-    let fits = |value: ScalarValue| if value.data_type() == *data_type { value } else { null.clone() };
-    let values = values.into_iter().map(|value| value.map_or_else(|| null.clone(), fits));
-    ScalarValue::iter_to_array(values).ok()
 }
 
 /// An array of another type; what cannot be converted is NULL.

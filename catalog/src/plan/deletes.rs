@@ -6,7 +6,9 @@ use super::block::column_cell;
 use super::containers::Cell;
 use super::partition_key::PartitionKey;
 use crate::error::{Error, Result};
-use crate::iceberg::{Content, DELETE_FILE_PATH_ID, DataFile, FileFormat, Manifest};
+use crate::iceberg::{
+    Content, DELETE_FILE_PATH_ID, DataFile, FileFormat, Manifest, ManifestFile, decode_manifest,
+};
 use crate::name::TableName;
 
 /// The live delete files of a manifest.
@@ -50,14 +52,19 @@ pub(super) enum DeleteKind {
 }
 
 impl DeleteBlock {
-    pub(crate) fn new(manifest: Manifest, table: &TableName, file: &str) -> Result<Self> {
+    /// Of a manifest's bytes, given its line in the list.
+    pub(crate) fn read(bytes: &[u8], line: &ManifestFile, table: &TableName) -> Result<Self> {
+        Self::new(decode_manifest(bytes, line, table)?, table, &line.path)
+    }
+
+    pub(super) fn new(manifest: Manifest, table: &TableName, file: &str) -> Result<Self> {
         let unsupported = manifest.files.iter().find_map(|file| file.unsupported);
         let corrupt = |reason: &str| Error::Corrupt {
             table: table.clone(),
             file: file.to_owned(),
             reason: reason.to_owned(),
         };
-        let fields = &manifest.spec.fields;
+        let fields = &manifest.head.spec.fields;
         let unpartitioned = fields.iter().all(|field| field.transform == Some(Transform::Void));
         let files = match unsupported {
             Some(_) => Vec::new(),
@@ -68,7 +75,7 @@ impl DeleteBlock {
                 .collect::<Result<_, _>>()
                 .map_err(corrupt)?,
         };
-        Ok(Self { spec_id: manifest.spec.id, unpartitioned, files, unsupported })
+        Ok(Self { spec_id: manifest.head.spec.id, unpartitioned, files, unsupported })
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -144,7 +151,7 @@ fn equality(file: &DataFile, manifest: &Manifest) -> Result<DeleteKind, &'static
     field_ids.dedup();
     let cell = |id: &i32| {
         let bounds = file.columns.iter().find(|(known, _)| known == id).map(|(_, bounds)| bounds);
-        match (bounds, manifest.column_types.get(id)) {
+        match (bounds, manifest.head.column_types.get(id)) {
             (Some(bounds), Some(data_type)) => column_cell(bounds, data_type, file.record_count),
             _ => Cell::default(),
         }

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use tarn_scan::{FileTask, PlannedFile};
 
@@ -22,29 +23,36 @@ pub(crate) fn group(plan: &FilePlan, partitions: usize, range_bytes_min: u64) ->
         return balance(plan.files.clone(), partitions);
     }
     let range_bytes = (plan.bytes_planned / partitions as u64).max(range_bytes_min);
-    let files = plan.files.iter().zip(&plan.split_offsets);
-    let pieces = files.flat_map(|(file, offsets)| {
-        let ranges = split(file.task.size_bytes, offsets, range_bytes);
-        let whole = ranges.len() == 1;
-        ranges.into_iter().map(move |range| PlannedFile {
-            task: FileTask { range: (!whole).then_some(range), ..file.task.clone() },
+    let mut pieces = Vec::with_capacity(partitions);
+    for (index, file) in plan.files.iter().enumerate() {
+        let ranges = split(file.task.size_bytes, plan.split_offsets(index), range_bytes);
+        if ranges.len() == 1 {
+            pieces.push(file.clone());
+            continue;
+        }
+        pieces.extend(ranges.into_iter().map(|range| PlannedFile {
+            task: Arc::new(FileTask { range: Some(range), ..file.task.as_ref().clone() }),
             statistics: file.statistics.clone(),
-        })
-    });
-    balance(pieces.collect(), partitions)
+        }));
+    }
+    balance(pieces, partitions)
 }
 
 /// The largest first, each to the group that has least.
-fn balance(mut files: Vec<PlannedFile>, partitions: usize) -> Vec<Vec<PlannedFile>> {
+fn balance(files: Vec<PlannedFile>, partitions: usize) -> Vec<Vec<PlannedFile>> {
     if partitions == 1 && !files.is_empty() {
         return vec![files];
     }
-    files.sort_by_key(|file| Reverse(weight(&file.task)));
-    let mut groups: Vec<Vec<PlannedFile>> = vec![Vec::new(); partitions.min(files.len())];
-    let mut loads: BinaryHeap<_> = (0..groups.len()).map(|index| Reverse((0_u64, index))).collect();
-    for file in files {
+    let count = partitions.min(files.len());
+    let mut groups = vec![Vec::new(); count];
+    groups.iter_mut().for_each(|group: &mut Vec<_>| group.reserve(files.len() / count + 1));
+    let mut loads: BinaryHeap<_> = (0..count).map(|index| Reverse((0_u64, index))).collect();
+    let mut weighed: Vec<(u64, PlannedFile)> =
+        files.into_iter().map(|file| (weight(&file.task), file)).collect();
+    weighed.sort_by_key(|(weight, _)| Reverse(*weight));
+    for (weight, file) in weighed {
         if let Some(Reverse((load, index))) = loads.pop() {
-            loads.push(Reverse((load.saturating_add(weight(&file.task)), index)));
+            loads.push(Reverse((load.saturating_add(weight), index)));
             groups[index].push(file);
         }
     }
@@ -104,7 +112,7 @@ mod tests {
             data_sequence_number: 0,
             ..FileTask::default()
         };
-        PlannedFile { task, statistics: None }
+        PlannedFile { task: task.into(), statistics: None }
     }
 
     #[test]

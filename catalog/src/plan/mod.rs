@@ -17,12 +17,15 @@ mod deletes;
 mod groups;
 mod interval;
 mod partition_key;
+mod paths;
 #[cfg(test)]
 mod property_tests;
 mod prune;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod values;
+mod whole;
 
 use std::sync::Arc;
 
@@ -55,8 +58,9 @@ pub struct FilePlan {
     pub files: Vec<PlannedFile>,
     /// Statistics of all these files together, over the table's schema.
     pub statistics: Statistics,
-    /// Where the row groups of each of the files begin; empty if that is not known.
-    pub(crate) split_offsets: Vec<Box<[i64]>>,
+    /// Where each of the files stands in `blocks`: which block, and which file of it.
+    places: Vec<(u32, u32)>,
+    blocks: Arc<[Arc<FileBlock>]>,
     /// Manifests of the snapshot with live files in them.
     pub manifests_total: usize,
     /// Of these, not read.
@@ -74,30 +78,39 @@ pub struct FilePlan {
 }
 
 impl FilePlan {
-    /// As many of the files as certainly hold so many rows. The totals stay as they are.
-    pub(crate) fn first_rows(&self, rows: u64) -> Self {
+    /// As many of the files as certainly hold so many rows, if these are not all. The totals stay as they are.
+    pub(crate) fn first_rows(&self, rows: u64) -> Option<Self> {
         let mut held = 0_u64;
         let enough = self.files.iter().position(|file| {
             held = held.saturating_add(assign::rows_left_min(&file.task));
             held >= rows
         });
-        let mut first = self.clone();
-        if let Some(last) = enough.filter(|last| last + 1 < self.files.len()) {
-            first.files.truncate(last + 1);
-            first.split_offsets.truncate(last + 1);
-            first.bytes_planned = first.files.iter().map(|file| file.task.size_bytes).sum();
-            first.rows_planned = held;
-            first.statistics = first.statistics.to_inexact();
-        }
-        first
+        let count = enough.map(|last| last + 1).filter(|count| *count < self.files.len())?;
+        let files = self.files[..count].to_vec();
+        Some(Self {
+            bytes_planned: files.iter().map(|file| file.task.size_bytes).sum(),
+            rows_planned: held,
+            statistics: self.statistics.clone().to_inexact(),
+            files,
+            places: self.places[..count].to_vec(),
+            blocks: Arc::clone(&self.blocks),
+            ..*self
+        })
+    }
+
+    /// Where the row groups of the file at `index` begin; empty if that is not known.
+    pub(crate) fn split_offsets(&self, index: usize) -> &[i64] {
+        let (block, file) = self.places[index];
+        self.blocks[block as usize].split_offsets(file as usize)
     }
 
     /// Of a table without a snapshot.
     fn empty(schema: &TableSchema) -> Self {
         Self {
             files: Vec::new(),
-            statistics: statistics::of_table(schema, &[], &[]),
-            split_offsets: Vec::new(),
+            statistics: statistics::of_table(schema, &[], &[], (0, 0)),
+            places: Vec::new(),
+            blocks: Arc::default(),
             manifests_total: 0,
             manifests_pruned: 0,
             files_total: 0,
@@ -158,8 +171,8 @@ pub(crate) async fn plan_files(source: Source<'_>, filters: &[Expr]) -> Result<F
 
     let containers: Vec<_> = blocks.iter().map(|block| &block.containers).collect();
     let kept = prune::keep(predicate.as_ref(), schema, &containers);
-    let mut plan = collect(schema, &blocks, &kept, source.partition);
-    assign::assign(&mut plan, &source, &deletes, &blocks, &kept)?;
+    let mut plan = collect(schema, blocks, &kept, source.partition);
+    assign::assign(&mut plan, &source, &deletes)?;
     statistics::forget_bounds_of_casts(&mut plan.statistics, schema, filters);
     plan.manifests_total = live.iter().filter(|live| **live).count();
     plan.manifests_pruned = plan.manifests_total - chosen.len();
@@ -199,33 +212,37 @@ async fn load_deletes(
 }
 
 /// The plan of the files that are kept; totals are those of the blocks.
-fn collect(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool], partition: &Fields) -> FilePlan {
+fn collect(schema: &TableSchema, blocks: Vec<Arc<FileBlock>>, kept: &[bool], partition: &Fields) -> FilePlan {
     let mut plan = FilePlan::empty(schema);
+    plan.blocks = blocks.into();
     let planned = kept.iter().filter(|kept| **kept).count();
-    plan.files.reserve(planned);
-    plan.split_offsets.reserve(planned);
+    plan.files.reserve_exact(planned);
+    plan.places.reserve_exact(planned);
     let with_statistics = planned.saturating_mul(schema.field_ids.len()) <= FILE_STATISTICS_CELLS_MAX;
     let mut kept_rest = kept;
-    for block in blocks {
+    for (number, block) in plan.blocks.iter().enumerate() {
         let (kept, rest) = kept_rest.split_at(block.files.len());
         kept_rest = rest;
+        plan.files_total += block.files.len();
+        plan.bytes_total += block.size_bytes;
+        if kept.iter().all(|kept| !kept) {
+            continue;
+        }
         let columns = with_statistics.then(|| statistics::Columns::new(schema, &block.containers));
-        for (index, file) in block.files.iter().enumerate() {
-            plan.files_total += 1;
-            plan.bytes_total += file.size_bytes;
-            if !kept[index] {
-                continue;
-            }
-            plan.bytes_planned += file.size_bytes;
-            plan.rows_planned += file.record_count;
+        for (index, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+            let task = file_task(block, index, partition);
+            plan.bytes_planned += task.size_bytes;
+            plan.rows_planned += task.record_count;
             let statistics = columns
                 .as_ref()
-                .map(|columns| Arc::new(columns.of_file(index, file.record_count, file.size_bytes)));
-            plan.files.push(PlannedFile { task: file_task(block, index, partition), statistics });
-            plan.split_offsets.push(file.split_offsets.clone());
+                .map(|columns| Arc::new(columns.of_file(index, task.record_count, task.size_bytes)));
+            plan.files.push(PlannedFile { task: Arc::new(task), statistics });
+            // No manifest has four thousand million files, nor a snapshot as many manifests.
+            plan.places.push((number as u32, index as u32));
         }
     }
-    plan.statistics = statistics::of_table(schema, blocks, kept);
+    let totals = (plan.rows_planned, plan.bytes_planned);
+    plan.statistics = statistics::of_table(schema, &plan.blocks, kept, totals);
     plan
 }
 
@@ -240,7 +257,7 @@ fn file_task(block: &FileBlock, index: usize, partition: &Fields) -> FileTask {
             .extend(block.partition(index, partition).map(|value| (MetadataColumn::Partition.id(), value)));
     }
     FileTask {
-        uri: file.path.to_string(),
+        uri: block.paths.get(index),
         size_bytes: file.size_bytes,
         record_count: file.record_count,
         range: None,

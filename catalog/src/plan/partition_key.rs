@@ -3,6 +3,7 @@
 //! Two manifests may have written the same value with different types, as a column's type grows. So values are
 //! written down in the widest form of their kind; a tuple is compared only with tuples of the same spec.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use datafusion::scalar::ScalarValue;
@@ -14,12 +15,7 @@ pub(crate) struct PartitionKey(Box<[u8]>);
 impl PartitionKey {
     pub(super) fn new(partition: &[Option<ScalarValue>]) -> Self {
         let mut bytes = Vec::with_capacity(partition.len() * 9);
-        for value in partition {
-            match value {
-                Some(value) if !value.is_null() => push(&mut bytes, value),
-                _ => bytes.push(0),
-            }
-        }
+        push_tuple(&mut bytes, partition);
         Self(bytes.into_boxed_slice())
     }
 
@@ -28,23 +24,42 @@ impl PartitionKey {
     }
 }
 
+impl Borrow<[u8]> for PartitionKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Keys, each once, in the order of their first use.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     pub(super) keys: Vec<PartitionKey>,
     indexes: HashMap<PartitionKey, u32>,
+    /// The key that is looked for; most are there.
+    wanted: Vec<u8>,
 }
 
 impl Partitions {
     pub(super) fn index_of(&mut self, partition: &[Option<ScalarValue>]) -> u32 {
-        let key = PartitionKey::new(partition);
-        if let Some(index) = self.indexes.get(&key) {
+        self.wanted.clear();
+        push_tuple(&mut self.wanted, partition);
+        if let Some(index) = self.indexes.get(self.wanted.as_slice()) {
             return *index;
         }
+        let key = PartitionKey(self.wanted.as_slice().into());
         let index = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
         self.indexes.insert(key.clone(), index);
         self.keys.push(key);
         index
+    }
+}
+
+fn push_tuple(bytes: &mut Vec<u8>, partition: &[Option<ScalarValue>]) {
+    for value in partition {
+        match value {
+            Some(value) if !value.is_null() => push(bytes, value),
+            _ => bytes.push(0),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use tarn_scan::write::Transform;
 
 use super::*;
-use crate::iceberg::{ColumnBounds, DataFile, Manifest, PartitionField, PartitionSpec};
+use crate::iceberg::{ColumnBounds, DataFile, Manifest, ManifestHead, PartitionField, PartitionSpec};
 
 const ROUNDS: usize = 150;
 const FILES_PER_BLOCK: usize = 12;
@@ -114,7 +114,7 @@ fn block(random: &mut SmallRng, schema: &TableSchema, spec_id: i32) -> (FileBloc
     }
     let column_types: HashMap<_, _> =
         (1..).zip(COLUMNS.iter().map(|(_, data_type)| data_type.clone())).collect();
-    let manifest = Manifest { spec, partition_types: types, column_types, files };
+    let manifest = Manifest { head: ManifestHead { spec, partition_types: types, column_types }, files };
     let name = TableName::new("c", "s", "t");
     (FileBlock::new(manifest, &name, "m.avro").unwrap(), batches)
 }

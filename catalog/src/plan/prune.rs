@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, UInt64Array, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::DataType;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, DFSchema};
@@ -131,8 +131,7 @@ impl PruningStatistics for Blocks<'_> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let rows: UInt64Array = self.blocks.iter().flat_map(|block| block.rows.iter().copied()).collect();
-        Some(Arc::new(rows))
+        concat(self.blocks.iter().map(|block| Arc::new(block.rows.clone()) as ArrayRef).collect())
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {

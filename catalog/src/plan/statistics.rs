@@ -7,17 +7,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
-use arrow::datatypes::{DataType, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ColumnStatistics, Result, Statistics};
-use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
-use datafusion::logical_expr::{Accumulator, Expr};
+use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 
-use super::block::{FileBlock, FileEntry};
-use super::containers::{ColumnArrays, Containers, concat, converted};
+use super::block::FileBlock;
+use super::containers::{ColumnArrays, Containers, converted};
+use super::whole::Whole;
 use crate::iceberg::TableSchema;
 
 /// The columns of a block, found and converted once for all of its files.
@@ -35,7 +35,7 @@ struct Known<'a> {
 
 impl<'a> Columns<'a> {
     pub(super) fn new(schema: &TableSchema, containers: &'a Containers) -> Self {
-        let column = |(field_id, field): (&i32, &Arc<arrow::datatypes::Field>)| {
+        let column = |(field_id, field): (&i32, &FieldRef)| {
             let arrays = containers.columns.get(field_id)?;
             let convert = |array: &ArrayRef| converted(array, field.data_type());
             let same_type = arrays.data_type == *field.data_type();
@@ -89,19 +89,47 @@ impl Known<'_> {
     }
 }
 
-/// Statistics of all kept files together.
-pub(super) fn of_table(schema: &TableSchema, blocks: &[Arc<FileBlock>], kept: &[bool]) -> Statistics {
-    let files = blocks.iter().flat_map(|block| &block.files).zip(kept);
-    let files: Vec<_> = files.filter(|(_, kept)| **kept).map(|(file, _)| file).collect();
+/// Statistics of all kept files together: of so many rows and bytes.
+pub(super) fn of_table(
+    schema: &TableSchema,
+    blocks: &[Arc<FileBlock>],
+    kept: &[bool],
+    (rows, size_bytes): (u64, u64),
+) -> Statistics {
     let pieces = pieces(blocks, kept);
-    let column = |(id, field): (&i32, &Arc<arrow::datatypes::Field>)| {
-        let known = if files.is_empty() { None } else { Gathered::new(*id, field.data_type(), &pieces) };
-        known.and_then(|known| known.statistics(&files)).unwrap_or_else(ColumnStatistics::new_unknown)
+    let column = |(id, field): (&i32, &FieldRef)| match field.data_type().is_nested() {
+        true => ColumnStatistics::new_unknown(),
+        false => of_column(*id, field.data_type(), &pieces),
     };
     Statistics {
-        num_rows: Precision::Exact(files.iter().map(|file| file.record_count as usize).sum()),
-        total_byte_size: Precision::Inexact(files.iter().map(|file| file.size_bytes as usize).sum()),
+        num_rows: Precision::Exact(rows as usize),
+        total_byte_size: Precision::Inexact(size_bytes as usize),
         column_statistics: schema.field_ids.iter().zip(schema.arrow.fields()).map(column).collect(),
+    }
+}
+
+fn of_column(field_id: i32, data_type: &DataType, pieces: &[Piece<'_>]) -> ColumnStatistics {
+    let known = || pieces.iter().map(|piece| piece.containers.columns.get(&field_id));
+    // Whether all files have the column in the type that it has now.
+    let same_type = known().flatten().all(|known| known.data_type == *data_type);
+    let whole = |(piece, known): (&Piece<'_>, Option<&ColumnArrays>)| match known {
+        Some(known) => piece.whole(known, data_type),
+        None => Whole::unknown(),
+    };
+    let Some(whole) = pieces.iter().zip(known()).map(whole).reduce(Whole::and) else {
+        return ColumnStatistics::new_unknown();
+    };
+    let exact = same_type && whole.is_attained;
+    let bound = |value: Option<ScalarValue>| match value.filter(|_| whole.is_bounded) {
+        None => Precision::Absent,
+        Some(value) if exact => Precision::Exact(value),
+        Some(value) => Precision::Inexact(value),
+    };
+    ColumnStatistics {
+        null_count: whole.null_count.map_or(Precision::Absent, |nulls| Precision::Exact(nulls as usize)),
+        min_value: bound(whole.min.clone()),
+        max_value: bound(whole.max.clone()),
+        ..ColumnStatistics::new_unknown()
     }
 }
 
@@ -128,29 +156,41 @@ pub(super) fn forget_bounds_of_casts(statistics: &mut Statistics, schema: &Table
     }
 }
 
-/// What is known about one column, for each kept file.
-struct Gathered {
-    min: ArrayRef,
-    max: ArrayRef,
-    null_count: ArrayRef,
-    attained: ArrayRef,
-    /// Whether all files have the column in the type that it has now.
-    same_type: bool,
-}
-
 /// What is kept of one block: all of it, or the files of a mask.
 struct Piece<'a> {
     containers: &'a Containers,
     mask: Option<BooleanArray>,
-    kept: usize,
 }
 
 impl Piece<'_> {
-    fn of(&self, array: &ArrayRef) -> Option<ArrayRef> {
-        match &self.mask {
-            Some(mask) => arrow::compute::filter(array, mask).ok(),
-            None => Some(Arc::clone(array)),
+    /// What is known about a column of its files together, in the column's type of now.
+    fn whole(&self, known: &ColumnArrays, data_type: &DataType) -> Whole {
+        if self.mask.is_none() && known.data_type == *data_type {
+            return known.whole.clone();
         }
+        self.computed(known, data_type).unwrap_or_else(Whole::unknown)
+    }
+
+    fn computed(&self, known: &ColumnArrays, data_type: &DataType) -> Option<Whole> {
+        let of = |array: &dyn Array| match &self.mask {
+            Some(mask) => arrow::compute::filter(array, mask).ok(),
+            None => Some(array.slice(0, array.len())),
+        };
+        let bound = |bound: &Option<ArrayRef>| match bound {
+            Some(bound) => Some(Some(converted(&of(bound)?, data_type))),
+            None => Some(None),
+        };
+        let (min, max) = (bound(&known.min)?, bound(&known.max)?);
+        let (null_count, rows) = (of(&known.null_count)?, of(&self.containers.rows)?);
+        let attained = of(&known.attained)?;
+        Some(Whole::of(
+            data_type,
+            min.as_ref(),
+            max.as_ref(),
+            null_count.as_primitive(),
+            attained.as_boolean(),
+            rows.as_primitive(),
+        ))
     }
 }
 
@@ -164,64 +204,8 @@ fn pieces<'a>(blocks: &'a [Arc<FileBlock>], kept: &[bool]) -> Vec<Piece<'a>> {
         let kept = own.iter().filter(|kept| **kept).count();
         if kept > 0 {
             let mask = (kept < own.len()).then(|| BooleanArray::from(own.to_vec()));
-            pieces.push(Piece { containers: &block.containers, mask, kept });
+            pieces.push(Piece { containers: &block.containers, mask });
         }
     }
     pieces
-}
-
-impl Gathered {
-    fn new(field_id: i32, data_type: &DataType, pieces: &[Piece<'_>]) -> Option<Self> {
-        if data_type.is_nested() {
-            return None;
-        }
-        let known: Vec<_> = pieces.iter().map(|piece| piece.containers.columns.get(&field_id)).collect();
-        let each = |other: &DataType, pick: &dyn Fn(&ColumnArrays) -> Option<ArrayRef>| {
-            let arrays = known.iter().zip(pieces).map(|(known, piece)| match known.and_then(pick) {
-                Some(array) => piece.of(&array),
-                None => Some(new_null_array(other, piece.kept)),
-            });
-            concat(arrays.collect::<Option<_>>()?)
-        };
-        let bound = |bound: Option<&ArrayRef>| bound.map(|array| converted(array, data_type));
-        Some(Self {
-            min: each(data_type, &|arrays| bound(arrays.min.as_ref()))?,
-            max: each(data_type, &|arrays| bound(arrays.max.as_ref()))?,
-            null_count: each(&DataType::UInt64, &|arrays| Some(Arc::new(arrays.null_count.clone())))?,
-            attained: each(&DataType::Boolean, &|arrays| Some(Arc::new(arrays.attained.clone())))?,
-            same_type: known.iter().flatten().all(|known| known.data_type == *data_type),
-        })
-    }
-
-    fn statistics(&self, files: &[&FileEntry]) -> Option<ColumnStatistics> {
-        let nulls = self.null_count.as_primitive::<UInt64Type>();
-        let attained = self.attained.as_boolean();
-        // A file without values has no bounds, and needs none.
-        let with_values: Vec<usize> = (0..files.len())
-            .filter(|index| nulls.is_null(*index) || nulls.value(*index) != files[*index].record_count)
-            .collect();
-        let bounded = with_values.iter().all(|index| self.min.is_valid(*index) && self.max.is_valid(*index));
-        let exact = self.same_type
-            && with_values.iter().all(|index| attained.is_valid(*index) && attained.value(*index));
-        let bound = |value: ScalarValue| match (bounded && !value.is_null(), exact) {
-            (false, _) => Precision::Absent,
-            (true, true) => Precision::Exact(value),
-            (true, false) => Precision::Inexact(value),
-        };
-        let data_type = self.min.data_type();
-        let mut min = MinAccumulator::try_new(data_type).ok()?;
-        let mut max = MaxAccumulator::try_new(data_type).ok()?;
-        min.update_batch(&[Arc::clone(&self.min)]).ok()?;
-        max.update_batch(&[Arc::clone(&self.max)]).ok()?;
-        let null_count = match nulls.null_count() {
-            0 => Precision::Exact(nulls.values().iter().map(|nulls| *nulls as usize).sum()),
-            _ => Precision::Absent,
-        };
-        Some(ColumnStatistics {
-            null_count,
-            min_value: bound(min.evaluate().ok()?),
-            max_value: bound(max.evaluate().ok()?),
-            ..ColumnStatistics::new_unknown()
-        })
-    }
 }

@@ -10,7 +10,8 @@ use tarn_scan::write::Transform;
 
 use super::*;
 use crate::iceberg::{
-    ColumnBounds, DataFile, Manifest, ManifestFile, PartitionField, PartitionSpec, PartitionSummary,
+    ColumnBounds, DataFile, Manifest, ManifestFile, ManifestHead, PartitionField, PartitionSpec,
+    PartitionSummary,
 };
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -287,6 +288,69 @@ fn bounds_from_partitions_are_not_exact_unless_they_are_the_value() {
     assert_eq!(b.max_value, Precision::Inexact(ScalarValue::Int32(Some(29))));
 }
 
+#[test]
+fn statistics_do_not_depend_on_how_files_are_spread_over_manifests() {
+    let types = [DataType::Int32, DataType::Utf8View, DataType::Float64];
+    let columns = [("i", DataType::Int64), ("s", DataType::Utf8View), ("f", DataType::Float64)];
+    let float = |v| Some(ScalarValue::Float64(Some(v)));
+    let counted = |lower, upper| ColumnBounds { nan_count: Some(0), ..bounds(lower, upper, 3) };
+    let files = [
+        file(
+            &[],
+            &[
+                (1, bounds(int(3), int(9), 1)),
+                (2, bounds(text("b"), text("c"), 0)),
+                (3, counted(float(0.0), float(2.0))),
+            ],
+        ),
+        // Only NULLs of the first, and nothing known of the others.
+        file(&[], &[(1, bounds(None, None, 100))]),
+        file(
+            &[],
+            &[
+                (1, bounds(int(-5), int(4), 0)),
+                (2, bounds(text("a"), text("d"), 2)),
+                (3, counted(float(-1.0), float(1.0))),
+            ],
+        ),
+        file(&[], &[(1, bounds(int(70), int(90), 0)), (3, counted(float(5.0), float(6.0)))]),
+    ];
+    let one = |files: Vec<DataFile>| Table::new(&columns).with(unpartitioned(), &types, files);
+    let each = |files: Vec<DataFile>| {
+        let table = Table::new(&columns);
+        files.into_iter().fold(table, |table, file| table.with(unpartitioned(), &types, vec![file]))
+    };
+    for chosen in 1..1_usize << files.len() {
+        let kept: Vec<bool> = (0..files.len()).map(|index| chosen & (1 << index) != 0).collect();
+        let some =
+            || files.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(file, _)| file.clone()).collect();
+        let of = |table: Table, kept: &[bool]| collect(&table.schema, table.blocks, kept, &Fields::empty());
+        let expected = of(each(some()), &vec![true; chosen.count_ones() as usize]).statistics;
+        assert_eq!(of(one(some()), &vec![true; chosen.count_ones() as usize]).statistics, expected);
+        assert_eq!(of(one(files.to_vec()), &kept).statistics, expected, "{kept:?}");
+        assert_eq!(of(each(files.to_vec()), &kept).statistics, expected, "{kept:?}");
+    }
+}
+
+#[test]
+fn a_file_takes_no_more_than_its_numbers_and_the_end_of_its_path() {
+    const FILES: i32 = 1000;
+    const COLUMNS: i32 = 16;
+    let names: Vec<String> = (0..COLUMNS).map(|column| format!("c{column}")).collect();
+    let columns: Vec<_> = names.iter().map(|name| (name.as_str(), DataType::Int32)).collect();
+    let files = (0..FILES).map(|number| DataFile {
+        path: format!("s3://warehouse/lake/sales/data/day=2024-01-01/{number:036}.parquet"),
+        ..file(
+            &[],
+            &(1..=COLUMNS).map(|id| (id, bounds(int(number), int(number + id), 0))).collect::<Vec<_>>(),
+        )
+    });
+    let table = Table::new(&columns).with(unpartitioned(), &vec![DataType::Int32; 16], files.collect());
+    // Two bounds of four bytes, a count of eight and some bits for each column; about a hundred for the rest.
+    let bytes = table.blocks[0].heap_bytes() / FILES as usize;
+    assert!((16 * 16..16 * 17 + 150).contains(&bytes), "{bytes} bytes a file");
+}
+
 struct Table {
     schema: TableSchema,
     blocks: Vec<Arc<FileBlock>>,
@@ -304,7 +368,8 @@ impl Table {
             Some(Transform::Identity | Transform::Truncate(_)) => column_types.get(&field.source_id).cloned(),
             _ => Some(DataType::Int32),
         });
-        let manifest = Manifest { partition_types: partition_types.collect(), spec, column_types, files };
+        let partition_types = partition_types.collect();
+        let manifest = Manifest { head: ManifestHead { partition_types, spec, column_types }, files };
         let name = TableName::new("c", "s", "t");
         self.blocks.push(Arc::new(FileBlock::new(manifest, &name, "m.avro").unwrap()));
         self
@@ -314,7 +379,7 @@ impl Table {
         let containers: Vec<_> = self.blocks.iter().map(|block| &block.containers).collect();
         let predicate = prune::predicate(filters, &self.schema);
         let kept = prune::keep(predicate.as_ref(), &self.schema, &containers);
-        let mut plan = collect(&self.schema, &self.blocks, &kept, &Fields::empty());
+        let mut plan = collect(&self.schema, self.blocks.clone(), &kept, &Fields::empty());
         statistics::forget_bounds_of_casts(&mut plan.statistics, &self.schema, filters);
         plan
     }

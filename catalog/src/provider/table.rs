@@ -107,7 +107,7 @@ impl TableProvider for Provider {
         }
         let plan = match limit {
             // A limit comes this far only if no filter stands above it.
-            Some(rows) if filters.is_empty() => Arc::new(plan.first_rows(rows as u64)),
+            Some(rows) if filters.is_empty() => plan.first_rows(rows as u64).map_or(plan, Arc::new),
             _ => plan,
         };
         let range_bytes_min = state.config_options().optimizer.repartition_file_min_size as u64;

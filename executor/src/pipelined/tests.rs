@@ -426,7 +426,7 @@ impl Table {
         let count = tasks.len().min(2);
         let mut groups = vec![Vec::new(); count];
         for (at, task) in tasks.into_iter().enumerate() {
-            groups[at % count].push(PlannedFile { task, statistics: None });
+            groups[at % count].push(PlannedFile { task: task.into(), statistics: None });
         }
         Self { scan: Arc::new(scan), groups }
     }

@@ -40,7 +40,7 @@ pub(super) async fn read(
         ..FileTask::default()
     };
     let mut planners: Vec<Box<dyn MorselPlanner>> =
-        vec![morselizer.plan_file(partitioned_file(task, None)?)?];
+        vec![morselizer.plan_file(partitioned_file(Arc::new(task), None)?)?];
     while let Some(planner) = planners.pop() {
         let Some(mut plan) = planner.plan()? else {
             continue;

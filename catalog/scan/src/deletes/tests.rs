@@ -131,8 +131,8 @@ async fn positions_count_from_the_beginning_of_a_file_in_every_range_of_it() {
     let size = whole.task.size_bytes;
     for start in (0..size).step_by(97) {
         let range = start..(start + 97).min(size);
-        let task = FileTask { range: Some(range), ..whole.task.clone() };
-        table.groups.push(vec![PlannedFile { task, statistics: None }]);
+        let task = FileTask { range: Some(range), ..whole.task.as_ref().clone() };
+        table.groups.push(vec![PlannedFile { task: task.into(), statistics: None }]);
     }
     let plan = table.plan();
     let ctx = table.context(&[]);

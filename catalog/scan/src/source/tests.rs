@@ -469,8 +469,8 @@ async fn metadata_columns_are_right_under_splits_filters_and_pruning() {
         let ranges = row_group_ranges(&table.path(0));
         let whole = table.groups.remove(0).remove(0);
         for range in ranges {
-            let task = FileTask { range: Some(range), ..whole.task.clone() };
-            table.groups.push(vec![crate::PlannedFile { task, statistics: None }]);
+            let task = FileTask { range: Some(range), ..whole.task.as_ref().clone() };
+            table.groups.push(vec![crate::PlannedFile { task: task.into(), statistics: None }]);
         }
         table
     };
@@ -671,8 +671,8 @@ async fn ranges_of_a_file_read_each_row_once() {
     let size = whole.task.size_bytes;
     for start in (0..size).step_by(97) {
         let range = start..(start + 97).min(size);
-        let task = FileTask { range: Some(range), ..whole.task.clone() };
-        table.groups.push(vec![crate::PlannedFile { task, statistics: None }]);
+        let task = FileTask { range: Some(range), ..whole.task.as_ref().clone() };
+        table.groups.push(vec![crate::PlannedFile { task: task.into(), statistics: None }]);
     }
     // The same file many times: the exact count of rows is not what the helper adds up.
     let plan = table.plan();
