@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use datafusion::catalog::TableProvider;
 use tarn_scan::storage::Router;
+use tracing::warn;
 
 use crate::backend::{self, Backend, LoadedTable, TableIdent};
 use crate::config::Config;
 use crate::error::{Error, Result, nearest};
-use crate::iceberg::refs;
+use crate::iceberg::{Past, refs};
 use crate::metadata_cache::{Files, Pointers};
 use crate::name::{TableName, TimeTravel};
 use crate::provider::{PinnedTable, metadata_tables};
@@ -162,7 +163,7 @@ impl Lakehouse {
             }
             other => other?,
         };
-        self.pin_loaded(name, loaded, at)
+        self.pin_at(name, loaded, at).await
     }
 
     /// What a name stands for: a table, pinned for one query, or a view.
@@ -184,18 +185,36 @@ impl Lakehouse {
             }
             other => other?,
         };
-        self.pin_loaded(name, loaded, at).map(Relation::Table)
+        self.pin_at(name, loaded, at).await.map(Relation::Table)
     }
 
     /// The current version of a table, at most as old as the pointer's lifetime.
     pub(crate) async fn load(&self, name: &TableName) -> Result<LoadedTable> {
         let backend = self.backend(&name.catalog)?;
         let ident = TableIdent::new(&name.schema, &name.table);
-        self.inner.pointers.get(name, || backend.load_table(&ident)).await
+        self.inner.pointers.get(name, || backend.load_present(&ident)).await
     }
 
-    /// A pinned table from a version that is at hand.
-    pub(crate) fn pin_loaded(
+    /// A pinned table from a version that is at hand, whose past is read if it has to be known.
+    async fn pin_at(
+        &self,
+        name: &TableName,
+        mut loaded: LoadedTable,
+        at: Option<&TimeTravel>,
+    ) -> Result<PinnedTable> {
+        if at.is_some_and(|at| refs::needs_past(&loaded.metadata, at)) {
+            let file = loaded.metadata_location.as_str();
+            loaded.metadata = self.inner.files.metadata(name, file, Past::Whole).await?;
+        }
+        self.pin_resolved(name, loaded, at)
+    }
+
+    /// The current snapshot of a version that is at hand, pinned.
+    pub(crate) fn pin_loaded(&self, name: &TableName, loaded: LoadedTable) -> Result<PinnedTable> {
+        self.pin_resolved(name, loaded, None)
+    }
+
+    fn pin_resolved(
         &self,
         name: &TableName,
         loaded: LoadedTable,
@@ -206,7 +225,16 @@ impl Lakehouse {
     }
 
     /// What a commit of our own made is the current version for every query that begins from now on.
-    pub(crate) fn publish(&self, name: &TableName, loaded: LoadedTable) {
+    pub(crate) fn publish(&self, name: &TableName, mut loaded: LoadedTable) {
+        match loaded.metadata.without_past() {
+            Ok(Some(present)) => loaded.metadata = Arc::new(present),
+            Ok(None) => {}
+            Err(error) => {
+                // The next query reads it, as it would another engine's.
+                warn!(table = %name, %error, "a version of a table was not kept");
+                return self.forget(name);
+            }
+        }
         self.inner.files.keep(&loaded);
         self.inner.pointers.replace(name, loaded);
     }

@@ -16,7 +16,7 @@ use tarn_scan::storage::{Router, path_of, uri_of};
 use super::{Backend, LoadedTable, LoadedView, Outcome, TableIdent, location};
 use crate::config::CatalogConfig;
 use crate::error::{Error, Result};
-use crate::iceberg::{Metadata, ViewMetadata};
+use crate::iceberg::{Metadata, Past, ViewMetadata};
 use crate::metadata_cache::Files;
 use crate::name::TableName;
 
@@ -199,6 +199,19 @@ impl FilesystemBackend {
         let highest = listed.into_iter().filter_map(versioned).max();
         Ok(highest.map(|(_, _, location)| uri_of(&location)).transpose()?)
     }
+
+    async fn load(&self, ident: &TableIdent, past: Past) -> Result<LoadedTable> {
+        let name = TableName::new(&self.catalog, &ident.schema, &ident.table);
+        if is_name(&ident.table) && ident.schema.split('.').all(is_name) {
+            for folder in self.folders_of(&ident.schema) {
+                if let Some(file) = self.current(&format!("{folder}/{}", ident.table)).await? {
+                    let metadata = self.files.metadata(&name, &file, past).await?;
+                    return Ok(LoadedTable { metadata_location: file, metadata });
+                }
+            }
+        }
+        Err(Error::TableNotFound { name, near: None })
+    }
 }
 
 #[async_trait]
@@ -252,16 +265,11 @@ impl Backend for FilesystemBackend {
     }
 
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
-        let name = TableName::new(&self.catalog, &ident.schema, &ident.table);
-        if is_name(&ident.table) && ident.schema.split('.').all(is_name) {
-            for folder in self.folders_of(&ident.schema) {
-                if let Some(file) = self.current(&format!("{folder}/{}", ident.table)).await? {
-                    let metadata = self.files.metadata(&name, &file).await?;
-                    return Ok(LoadedTable { metadata_location: file, metadata });
-                }
-            }
-        }
-        Err(Error::TableNotFound { name, near: None })
+        self.load(ident, Past::Whole).await
+    }
+
+    async fn load_present(&self, ident: &TableIdent) -> Result<LoadedTable> {
+        self.load(ident, Past::Named).await
     }
 
     async fn create_table(&self, _: &TableIdent, _: Metadata) -> Result<LoadedTable> {

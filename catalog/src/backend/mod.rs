@@ -106,8 +106,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The tables of a schema, sorted. Fails with [`crate::Error::SchemaNotFound`].
     async fn list_tables(&self, schema: &str) -> Result<Vec<String>>;
 
-    /// The current version of a table. Fails with [`crate::Error::TableNotFound`], which has no near name yet.
+    /// The current version of a table, with all of its past: what a commit builds on.
+    /// Fails with [`crate::Error::TableNotFound`], which has no near name yet.
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable>;
+
+    /// The same for a query: of a long past only the snapshots that have a name. It is kept for the next query.
+    async fn load_present(&self, ident: &TableIdent) -> Result<LoadedTable>;
 
     /// Writes the first metadata file below the table's location and makes the table point at it.
     /// Fails with [`crate::Error::TableExists`] and [`crate::Error::SchemaNotFound`], with nothing left behind.

@@ -16,7 +16,7 @@ use super::database::{Database, Failure};
 use super::{Backend, LoadedTable, LoadedView, Outcome, TableIdent, location};
 use crate::config::{CatalogConfig, is_postgres};
 use crate::error::{Error, Result};
-use crate::iceberg::{Metadata, ViewMetadata};
+use crate::iceberg::{Metadata, Past, ViewMetadata};
 use crate::metadata_cache::Files;
 use crate::name::TableName;
 
@@ -103,6 +103,13 @@ impl SqlBackend {
 
     fn failed(&self, failure: Failure) -> Error {
         Error::Database { catalog: self.catalog.clone(), reason: failure.to_string() }
+    }
+
+    async fn load(&self, ident: &TableIdent, past: Past) -> Result<LoadedTable> {
+        let metadata_location =
+            self.pointer(ident, Kind::Table).await?.ok_or_else(|| self.table_not_found(ident))?;
+        let metadata = self.files.metadata(&self.table_name(ident), &metadata_location, past).await?;
+        Ok(LoadedTable { metadata_location, metadata })
     }
 
     fn table_name(&self, ident: &TableIdent) -> TableName {
@@ -307,10 +314,11 @@ impl Backend for SqlBackend {
     }
 
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
-        let metadata_location =
-            self.pointer(ident, Kind::Table).await?.ok_or_else(|| self.table_not_found(ident))?;
-        let metadata = self.files.metadata(&self.table_name(ident), &metadata_location).await?;
-        Ok(LoadedTable { metadata_location, metadata })
+        self.load(ident, Past::Whole).await
+    }
+
+    async fn load_present(&self, ident: &TableIdent) -> Result<LoadedTable> {
+        self.load(ident, Past::Named).await
     }
 
     async fn create_table(&self, ident: &TableIdent, metadata: Metadata) -> Result<LoadedTable> {

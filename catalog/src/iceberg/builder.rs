@@ -69,6 +69,7 @@ pub(super) fn view_schema(columns: &arrow::datatypes::Schema) -> Result<Schema> 
 ///
 /// `base_file` is where `base` is stored, for the log of metadata files.
 pub(crate) fn replacement(base: &Metadata, base_file: &str, new: &NewTable) -> Result<Metadata> {
+    base.check_whole()?;
     let base = base.spec();
     let mut ids =
         Ids { last: base.last_column_id(), reusable: Some(base.current_schema().as_struct().clone()) };
@@ -98,6 +99,7 @@ pub(crate) fn replacement(base: &Metadata, base_file: &str, new: &NewTable) -> R
 ///
 /// `base_file` is where `base` is stored; `None` if it was not stored yet.
 pub(crate) fn with_snapshot(base: &Metadata, base_file: Option<&str>, new: &NewSnapshot) -> Result<Metadata> {
+    base.check_whole()?;
     let base = base.spec();
     let summary = Summary {
         operation: Operation::Append,

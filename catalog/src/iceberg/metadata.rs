@@ -18,6 +18,7 @@ use super::guarded;
 use super::manifest_header::result_type;
 use super::normalise::{self, Extras};
 use super::older::{self, TakenOut};
+use super::past::{self, Past};
 use super::schema::{TableSchema, primitive_type, table_schema};
 use super::transform::transform;
 use super::value::scalar_of_bytes;
@@ -34,6 +35,8 @@ pub struct Metadata {
     refs: BTreeMap<String, Reference>,
     taken_out: TakenOut,
     json_bytes: usize,
+    /// Whether all snapshots and logs are in it, see [`past`].
+    is_whole: bool,
     extras: Extras,
     /// Arrow schemas made so far, by schema id.
     schemas: Mutex<HashMap<i32, Arc<TableSchema>>>,
@@ -131,7 +134,13 @@ impl Metadata {
     ///
     /// Fails with [`Error::Corrupt`] for what is no metadata and [`Error::NotSupported`] for types and versions
     /// that we do not know; both name the table.
+    #[cfg(test)]
     pub(crate) async fn parse(bytes: Bytes, table: &TableName, file: &str) -> Result<Self> {
+        Self::read(bytes, table, file, Past::Whole)
+    }
+
+    /// The same with as much of the past as is wanted.
+    pub(crate) fn read(bytes: Bytes, table: &TableName, file: &str, past: Past) -> Result<Self> {
         let corrupt = |reason: String| Error::Corrupt { table: table.clone(), file: file.to_owned(), reason };
         let bytes = unpacked(bytes).map_err(corrupt)?;
         let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
@@ -139,8 +148,22 @@ impl Metadata {
         let refs = references(&json);
         let taken_out = older::take_out(&mut json);
         let extras = normalise::table(&mut json);
+        let is_whole = past == Past::Whole || !past::leave_out(&mut json, &refs);
+        let json_bytes = if is_whole { bytes.len() } else { json.to_string().len() };
         let spec = guarded(|| Ok(serde_json::from_value::<TableMetadata>(json)?)).map_err(corrupt)?;
-        Ok(Self { taken_out, ..Self::new(spec, refs, extras, bytes.len()) })
+        Ok(Self { taken_out, is_whole, ..Self::new(spec, refs, extras, json_bytes) })
+    }
+
+    /// The same without what only the past is about, if that is much; `None` if it is little.
+    pub(crate) fn without_past(&self) -> Result<Option<Self>> {
+        let failed = |error: String| Error::Internal(format!("metadata without its past: {error}"));
+        let mut json = serde_json::to_value(self.spec.as_ref()).map_err(|error| failed(error.to_string()))?;
+        if !self.is_whole || !past::leave_out(&mut json, &self.refs) {
+            return Ok(None);
+        }
+        let spec = serde_json::from_value(json).map_err(|error| failed(error.to_string()))?;
+        let slim = Self::from_spec(spec).map_err(failed)?;
+        Ok(Some(Self { is_whole: false, ..slim }))
     }
 
     /// Metadata of a new version, as the builder made it.
@@ -188,11 +211,28 @@ impl Metadata {
             });
         }
         let taken_out = TakenOut::default();
-        Self { spec: Arc::new(spec), refs, taken_out, json_bytes, extras, schemas: Mutex::default() }
+        let schemas = Mutex::default();
+        Self { spec: Arc::new(spec), refs, taken_out, json_bytes, is_whole: true, extras, schemas }
+    }
+
+    /// Whether all snapshots and logs are in it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Fails unless all snapshots and logs are in it: a next version made without them would have lost them.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        match self.is_whole {
+            true => Ok(()),
+            false => {
+                Err(Error::Internal("a version of a table is made of metadata without its past".to_owned()))
+            }
+        }
     }
 
     /// The bytes of a metadata file.
     pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
+        self.check_whole()?;
         serde_json::to_vec(self.spec.as_ref())
             .map_err(|e| Error::Internal(format!("table metadata as JSON: {e}")))
     }
@@ -246,7 +286,7 @@ impl Metadata {
         &self.refs
     }
 
-    /// Which snapshots were the current one, in the order of time.
+    /// Which snapshots were the current one, in the order of time. Only whole metadata knows.
     pub fn history(&self) -> Vec<HistoryEntry> {
         let entry = |log: &::iceberg::spec::SnapshotLog| HistoryEntry {
             snapshot_id: log.snapshot_id,
@@ -255,12 +295,12 @@ impl Metadata {
         self.spec.history().iter().map(entry).collect()
     }
 
-    /// The snapshot with this id.
+    /// The snapshot with this id; metadata without its past knows the current one and those with names.
     pub fn snapshot(&self, id: i64) -> Option<Snapshot> {
         self.spec.snapshot_by_id(id).map(|snapshot| self.own_snapshot(snapshot))
     }
 
-    /// All snapshots, in the order of time.
+    /// All snapshots, in the order of time. Only whole metadata knows them.
     pub fn snapshots(&self) -> Vec<Snapshot> {
         let mut snapshots: Vec<_> =
             self.spec.snapshots().map(|snapshot| self.own_snapshot(snapshot)).collect();

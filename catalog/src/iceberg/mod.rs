@@ -7,6 +7,7 @@
 
 mod metadata;
 mod normalise;
+mod past;
 pub mod refs;
 mod schema;
 mod value;
@@ -33,6 +34,7 @@ mod view;
 pub use metadata::{
     HistoryEntry, Metadata, PartitionField, PartitionSpec, Reference, ReferenceKind, Retention, Snapshot,
 };
+pub(crate) use past::Past;
 pub use schema::TableSchema;
 pub use view::{DIALECT, ViewDefinition, ViewMetadata};
 

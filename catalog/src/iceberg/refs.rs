@@ -18,6 +18,16 @@ pub struct Resolved {
     pub schema_id: i32,
 }
 
+/// Whether metadata without its past cannot tell which snapshot that is.
+pub(crate) fn needs_past(metadata: &Metadata, at: &TimeTravel) -> bool {
+    let is_named = match at {
+        TimeTravel::Snapshot(id) => metadata.spec().snapshot_by_id(*id).is_some(),
+        TimeTravel::Timestamp(_) => false,
+        TimeTravel::Ref(_) => true,
+    };
+    !metadata.is_whole() && !is_named
+}
+
 /// Finds the snapshot and the schema that a query reads.
 pub(crate) fn resolve(table: &TableName, metadata: &Metadata, at: Option<&TimeTravel>) -> Result<Resolved> {
     let Some(at) = at else {

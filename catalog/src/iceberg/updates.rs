@@ -44,6 +44,7 @@ impl Changes {
 
     /// From `base` to `new`, two versions of one table.
     pub(crate) fn between(base: &Metadata, new: &Metadata) -> Result<Self> {
+        base.check_whole()?;
         let (before, after) = (base.spec(), new.spec());
         if before.uuid() != after.uuid() {
             return Err(Error::Internal("a commit cannot make a table another one".to_owned()));

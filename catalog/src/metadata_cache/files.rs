@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use super::Config;
 use crate::backend::LoadedTable;
 use crate::error::{Error, Result};
-use crate::iceberg::{ManifestFile, Metadata, Snapshot, decode_list};
+use crate::iceberg::{ManifestFile, Metadata, Past, Snapshot, decode_list};
 use crate::metrics::{
     METADATA_CACHE_BYTES, METADATA_CACHE_EVICTIONS, METADATA_CACHE_HITS, METADATA_CACHE_MISSES,
 };
@@ -65,13 +65,9 @@ impl Files {
         }
     }
 
-    /// The metadata in a file.
-    pub(crate) async fn metadata(&self, table: &TableName, file: &str) -> Result<Arc<Metadata>> {
-        let load = async {
-            let bytes = self.read(table, file).await?;
-            Metadata::parse(bytes, table, file).await
-        };
-        self.metadata.get(file, load).await
+    /// The metadata in a file. A long past is not kept: who wants it waits for the file each time.
+    pub(crate) async fn metadata(&self, table: &TableName, file: &str, past: Past) -> Result<Arc<Metadata>> {
+        self.metadata_from(table, file, past, self.read(table, file)).await
     }
 
     /// The metadata in a file whose bytes came with an answer of the catalog.
@@ -80,8 +76,29 @@ impl Files {
         table: &TableName,
         file: &str,
         bytes: Bytes,
+        past: Past,
     ) -> Result<Arc<Metadata>> {
-        self.metadata.get(file, async { Metadata::parse(bytes, table, file).await }).await
+        self.metadata_from(table, file, past, async { Ok(bytes) }).await
+    }
+
+    async fn metadata_from(
+        &self,
+        table: &TableName,
+        file: &str,
+        past: Past,
+        bytes: impl Future<Output = Result<Bytes>>,
+    ) -> Result<Arc<Metadata>> {
+        let parse = async {
+            let (bytes, table, file) = (bytes.await?, table.clone(), file.to_owned());
+            self.off_runtime(bytes.len(), move || Metadata::read(bytes, &table, &file, past)).await
+        };
+        match past {
+            Past::Named => self.metadata.get(file, parse).await,
+            Past::Whole => match self.metadata.cache.get(file).await.filter(|known| known.is_whole()) {
+                Some(known) => Ok(known),
+                None => parse.await.map(Arc::new),
+            },
+        }
     }
 
     /// Takes in what a commit of our own has just written.

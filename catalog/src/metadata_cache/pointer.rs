@@ -28,7 +28,14 @@ const TIER: &str = "pointer";
 pub(crate) struct Pointers {
     ttl: Duration,
     /// Protects only the map; loads happen outside.
-    entries: Mutex<HashMap<TableName, Arc<Entry>>>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_name: HashMap<TableName, Arc<Entry>>,
+    /// When stale ones were last removed. They would hold metadata that the cache of files has let go.
+    swept: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -65,11 +72,11 @@ impl Pointers {
 
     /// Drops what is known of a table.
     pub(crate) fn forget(&self, name: &TableName) {
-        self.entries.lock().remove(name);
+        self.entries.lock().by_name.remove(name);
     }
 
     fn entry(&self, name: &TableName) -> Arc<Entry> {
-        if let Some(entry) = self.entries.lock().get(name).filter(|entry| self.is_fresh(entry)) {
+        if let Some(entry) = self.entries.lock().by_name.get(name).filter(|entry| self.is_fresh(entry)) {
             return Arc::clone(entry);
         }
         let entry = Arc::new(Entry { since: Instant::now(), version: OnceCell::new() });
@@ -79,13 +86,15 @@ impl Pointers {
 
     fn insert(&self, name: &TableName, entry: Arc<Entry>) {
         let mut entries = self.entries.lock();
-        if entries.len() >= ENTRIES_MAX {
-            entries.retain(|_, entry| self.is_fresh(entry));
+        let is_due = entries.swept.is_none_or(|swept| swept.elapsed() >= self.ttl);
+        if is_due || entries.by_name.len() >= ENTRIES_MAX {
+            entries.by_name.retain(|_, entry| self.is_fresh(entry));
+            entries.swept = Some(Instant::now());
         }
-        if entries.len() >= ENTRIES_MAX {
-            entries.clear();
+        if entries.by_name.len() >= ENTRIES_MAX {
+            entries.by_name.clear();
         }
-        entries.insert(name.clone(), entry);
+        entries.by_name.insert(name.clone(), entry);
     }
 
     fn is_fresh(&self, entry: &Entry) -> bool {
@@ -136,6 +145,15 @@ mod tests {
         assert_eq!(slow.unwrap().metadata_location, "old");
         let now = pointers.get(&name, || async { panic!("nothing is loaded") }).await.unwrap();
         assert_eq!(now.metadata_location, "new");
+    }
+
+    #[tokio::test]
+    async fn what_is_stale_is_not_held() {
+        let (pointers, other) = (Pointers::new(Duration::ZERO), TableName::new("c", "s", "u"));
+        let loaded = pointers.get(&name(), || async { Ok(version("1").await) }).await.unwrap();
+        assert_eq!(Arc::strong_count(&loaded.metadata), 2);
+        pointers.get(&other, || async { Ok(version("2").await) }).await.unwrap();
+        assert_eq!(Arc::strong_count(&loaded.metadata), 1);
     }
 
     fn name() -> TableName {

@@ -34,7 +34,7 @@ impl Lakehouse {
         mode: CreateMode,
     ) -> Result<PinnedTable> {
         match self.find(name).await? {
-            Some(table) if mode == CreateMode::IfNotExists => return self.pin_loaded(name, table, None),
+            Some(table) if mode == CreateMode::IfNotExists => return self.pin_loaded(name, table),
             Some(_) if mode == CreateMode::Create => return Err(Error::TableExists { name: name.clone() }),
             Some(_) => return self.replace(name, new).await,
             None => {}
@@ -43,7 +43,7 @@ impl Lakehouse {
         let first = iceberg::new_table(&new, &location)?;
         let change = Made(first.uuid());
         match commit::create(self, name, &change, first).await.map_err(Failure::into_error) {
-            Ok(table) => self.pin_loaded(name, table, None),
+            Ok(table) => self.pin_loaded(name, table),
             // Somebody else was faster.
             Err(Error::TableExists { .. }) if mode == CreateMode::IfNotExists => self.pin(name, None).await,
             Err(Error::TableExists { .. }) if mode == CreateMode::OrReplace => self.replace(name, new).await,
@@ -116,7 +116,7 @@ impl Lakehouse {
     async fn replace(&self, name: &TableName, new: NewTable) -> Result<PinnedTable> {
         let mut change = Replace { name: name.clone(), new, made: None };
         let table = commit::commit(self, name, &mut change).await.map_err(Failure::into_error)?;
-        self.pin_loaded(name, table, None)
+        self.pin_loaded(name, table)
     }
 }
 

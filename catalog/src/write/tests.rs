@@ -19,7 +19,7 @@ use super::*;
 use crate::backend::{Backend, LoadedTable, LoadedView, Outcome, TableIdent};
 use crate::error::{Error, Result};
 use crate::iceberg::{Metadata, ViewMetadata};
-use crate::{CatalogConfig, Config, Lakehouse, PinnedTable, TableName, TimeTravel};
+use crate::{CatalogConfig, Config, Lakehouse, MetadataTable, PinnedTable, TableName, TimeTravel};
 
 #[tokio::test]
 async fn appends_add_up_and_keep_what_was_there() {
@@ -80,6 +80,41 @@ async fn twenty_appends_at_once_all_land() {
     let all = table.metadata().snapshots();
     assert!(committed.iter().all(|one| all.iter().any(|snapshot| Some(snapshot.id) == one.snapshot_id)));
     assert_eq!(all.len(), 20);
+}
+
+#[tokio::test]
+async fn a_long_past_is_kept_by_commits_and_not_by_queries() {
+    const COMMITS: i64 = 24;
+    let house = House::new().await;
+    let table = house.create("t", vec![]).await;
+    for id in 0..COMMITS {
+        house.append(&table, "q", &[(id, "x")]).await.unwrap();
+    }
+    // The version that a commit of our own left behind, and the one that another process reads.
+    for process in [&house, &house.another_process().await] {
+        let now = process.pin("t").await;
+        assert!(!now.metadata().is_whole());
+        assert_eq!(process.rows(&now).await.len(), COMMITS as usize);
+        let backend = process.lakehouse.backend("c").unwrap();
+        let whole = backend.load_table(&TableIdent::new("shop", "t")).await.unwrap().metadata;
+        assert_eq!(whole.history().len(), COMMITS as usize);
+        let third = whole.history()[2];
+        for at in [TimeTravel::Snapshot(third.snapshot_id), TimeTravel::Timestamp(third.timestamp_ms)] {
+            let then = process.lakehouse.pin(&name("t"), Some(&at)).await.unwrap();
+            assert_eq!(process.rows(&then).await.len(), 3, "{at}");
+        }
+        let never = process.lakehouse.pin(&name("t"), Some(&TimeTravel::Snapshot(1))).await;
+        assert!(matches!(never, Err(Error::SnapshotNotFound { .. })));
+        for kind in ["snapshots", "history", "metadata_log", "all_files"] {
+            let (_, kind) = MetadataTable::split(&format!("t${kind}")).unwrap();
+            let ctx = SessionContext::new();
+            ctx.register_table("m", now.metadata_table(kind, false).unwrap()).unwrap();
+            let rows = ctx.sql("select * from m").await.unwrap().count().await.unwrap();
+            // Every version before the one of now was logged, the first without rows among them.
+            let logged = usize::from(kind == MetadataTable::MetadataLog);
+            assert_eq!(rows, COMMITS as usize + logged, "{kind:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -596,6 +631,10 @@ impl Backend for Faulty {
 
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
         self.inner.load_table(ident).await
+    }
+
+    async fn load_present(&self, ident: &TableIdent) -> Result<LoadedTable> {
+        self.inner.load_present(ident).await
     }
 
     async fn create_table(&self, ident: &TableIdent, metadata: Metadata) -> Result<LoadedTable> {

@@ -41,7 +41,7 @@ use self::vended::Vended;
 use super::{Backend, LoadedTable, LoadedView, Outcome, TableIdent};
 use crate::config::CatalogConfig;
 use crate::error::{Error, Result};
-use crate::iceberg::{Changes, Metadata, ViewMetadata};
+use crate::iceberg::{Changes, Metadata, Past, ViewMetadata};
 use crate::metadata_cache::Files;
 use crate::name::TableName;
 
@@ -232,29 +232,50 @@ impl RestBackend {
         wanted.then(|| (DELEGATION, HeaderValue::from_static("vended-credentials")))
     }
 
-    async fn take_in(&self, ident: &TableIdent, answer: &Answer) -> Result<LoadedTable> {
+    async fn take_in(&self, ident: &TableIdent, answer: &Answer, past: Past) -> Result<LoadedTable> {
         let loaded: LoadTable = answer.json().map_err(|failure| self.failed(failure))?;
         let Some(metadata_location) = loaded.metadata_location else {
             let (catalog, table) = (self.catalog.clone(), self.table_name(ident).to_string());
             let reason = format!("the answer for table {table:?} has no metadata location");
             return Err(Error::CatalogRequest { catalog, reason });
         };
-        let table = self.parsed(ident, metadata_location, &loaded.metadata).await?;
+        let table = self.parsed(ident, metadata_location, &loaded.metadata, past).await?;
         if self.config.vended_credentials {
             let (config, parts) = (loaded.config, loaded.storage_credentials);
             self.vended.put(ident, &table.metadata, &self.server().await?.storage, config, parts);
         }
-        if let Some(tag) = answer.headers.get(ETAG) {
+        // What is not kept for the next query could not be what its tag stands for.
+        if let Some(tag) = answer.headers.get(ETAG).filter(|_| past == Past::Named) {
             self.remember(ident, tag, &table);
         }
         Ok(table)
     }
 
+    async fn load_with(&self, ident: &TableIdent, past: Past) -> Result<LoadedTable> {
+        if ident.table.is_empty() || ident.schema.split('.').any(str::is_empty) {
+            return Err(self.table_not_found(ident));
+        }
+        let is_enough = |known: &LoadedTable| past == Past::Named || known.metadata.is_whole();
+        let remembered = self.remembered(ident).filter(|(_, known)| is_enough(known));
+        let (tag, known) = remembered.filter(|_| self.vended.used(ident)).unzip();
+        let answer = self.load(ident, tag).await?;
+        match known {
+            Some(known) if answer.status == StatusCode::NOT_MODIFIED => Ok(known),
+            _ => self.take_in(ident, &answer, past).await,
+        }
+    }
+
     /// The metadata of an answer, parsed only if it is not at hand.
-    async fn parsed(&self, ident: &TableIdent, location: String, metadata: &RawValue) -> Result<LoadedTable> {
+    async fn parsed(
+        &self,
+        ident: &TableIdent,
+        location: String,
+        metadata: &RawValue,
+        past: Past,
+    ) -> Result<LoadedTable> {
         let name = self.table_name(ident);
         let bytes = Bytes::from(metadata.get().to_owned());
-        let metadata = self.files.parsed_metadata(&name, &location, bytes).await?;
+        let metadata = self.files.parsed_metadata(&name, &location, bytes, past).await?;
         Ok(LoadedTable { metadata_location: location, metadata })
     }
 
@@ -303,11 +324,11 @@ impl RestBackend {
         let server = self.server().await?;
         if !server.has_credentials_endpoint {
             let answer = self.load(ident, None).await?;
-            return self.take_in(ident, &answer).await.map(drop);
+            return self.take_in(ident, &answer, Past::Named).await.map(drop);
         }
         let Some((_, table)) = self.remembered(ident) else {
             let answer = self.load(ident, None).await?;
-            return self.take_in(ident, &answer).await.map(drop);
+            return self.take_in(ident, &answer, Past::Named).await.map(drop);
         };
         let path = format!("{}/credentials", server.table(&ident.schema, &ident.table));
         let answer = server.client.send(Call::get(path)).await.map_err(|failure| self.failed(failure))?;
@@ -436,7 +457,7 @@ impl Backend for RestBackend {
         let staged: LoadTable = answer.json().map_err(|failure| self.failed(failure))?;
         let name = self.table_name(ident);
         let bytes = Bytes::from(staged.metadata.get().to_owned());
-        let metadata = Metadata::parse(bytes, &name, "staged").await?;
+        let metadata = Metadata::read(bytes, &name, "staged", Past::Whole)?;
         if self.config.vended_credentials {
             // Its rows are written before there is a table to load.
             self.vended.put(ident, &metadata, &server.storage, staged.config, staged.storage_credentials);
@@ -453,16 +474,11 @@ impl Backend for RestBackend {
     }
 
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
-        if ident.table.is_empty() || ident.schema.split('.').any(str::is_empty) {
-            return Err(self.table_not_found(ident));
-        }
-        let remembered = self.remembered(ident).filter(|_| self.vended.used(ident));
-        let (tag, known) = remembered.unzip();
-        let answer = self.load(ident, tag).await?;
-        match known {
-            Some(known) if answer.status == StatusCode::NOT_MODIFIED => Ok(known),
-            _ => self.take_in(ident, &answer).await,
-        }
+        self.load_with(ident, Past::Whole).await
+    }
+
+    async fn load_present(&self, ident: &TableIdent) -> Result<LoadedTable> {
+        self.load_with(ident, Past::Named).await
     }
 
     async fn create_table(&self, ident: &TableIdent, metadata: Metadata) -> Result<LoadedTable> {
@@ -473,7 +489,7 @@ impl Backend for RestBackend {
         }
         let changes = Changes::create(&metadata)?.to_json()?;
         match Self::send_commit(server, ident, changes).await {
-            Ok(made) => self.parsed(ident, made.metadata_location, &made.metadata).await,
+            Ok(made) => self.parsed(ident, made.metadata_location, &made.metadata, Past::Named).await,
             Err(failure) if failure.status() == Some(409) => {
                 Err(Error::TableExists { name: self.table_name(ident) })
             }
@@ -489,7 +505,7 @@ impl Backend for RestBackend {
         let server = self.server().await?;
         let changes = Changes::between(&base.metadata, &new)?.to_json()?;
         match Self::send_commit(server, ident, changes).await {
-            Ok(made) => match self.parsed(ident, made.metadata_location, &made.metadata).await {
+            Ok(made) => match self.parsed(ident, made.metadata_location, &made.metadata, Past::Named).await {
                 Ok(table) => Ok(Outcome::Committed(table)),
                 Err(error) => Ok(Outcome::Unknown(error.to_string())),
             },

@@ -143,8 +143,8 @@ async fn table_that_has_not_changed_is_not_sent_again() {
     })
     .await;
     let backend = server.backend(|_| {});
-    let first = backend.load_table(&t()).await.unwrap();
-    let second = backend.load_table(&t()).await.unwrap();
+    let first = backend.load_present(&t()).await.unwrap();
+    let second = backend.load_present(&t()).await.unwrap();
     assert!(Arc::ptr_eq(&first.metadata, &second.metadata));
     assert_eq!(first.metadata_location, "file:///t/metadata/00000-a.metadata.json");
     assert_eq!(server.asked()[1].header("x-iceberg-access-delegation"), "vended-credentials");

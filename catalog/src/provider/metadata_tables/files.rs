@@ -83,7 +83,7 @@ impl Rows for FileTable {
 /// The manifests of all snapshots, each once.
 async fn all_manifests(source: &Source) -> Result<Vec<ListEntry>> {
     let (mut seen, mut all) = (HashSet::new(), Vec::new());
-    for snapshot in source.metadata.snapshots() {
+    for snapshot in source.whole().await?.snapshots() {
         let manifests = source.manifests(&snapshot).await?;
         all.extend(manifests.into_iter().filter(|manifest| seen.insert(manifest.path.clone())));
     }

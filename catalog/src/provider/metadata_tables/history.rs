@@ -43,31 +43,31 @@ impl Rows for Snapshots {
     }
 
     fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
-        let snapshots = self.0.metadata.snapshots();
-        let mut summary = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-        let mut ended = Ok(());
-        for snapshot in &snapshots {
-            for (key, value) in snapshot.summary.iter().collect::<BTreeMap<_, _>>() {
-                summary.keys().append_value(key);
-                summary.values().append_value(value);
-            }
-            ended = ended.and(summary.append(true));
-        }
-        if let Err(error) = ended {
-            return one(Err(internal(error)));
-        }
-        let lists =
-            snapshots.iter().map(|s| (!s.manifest_list.is_empty()).then_some(s.manifest_list.as_str()));
-        let columns: Vec<ArrayRef> = vec![
-            moments(snapshots.iter().map(|snapshot| snapshot.timestamp_ms)),
-            Arc::new(snapshots.iter().map(|snapshot| Some(snapshot.id)).collect::<Int64Array>()),
-            Arc::new(snapshots.iter().map(|snapshot| snapshot.parent_id).collect::<Int64Array>()),
-            Arc::new(snapshots.iter().map(|s| Some(s.operation.as_str())).collect::<StringArray>()),
-            Arc::new(lists.collect::<StringArray>()),
-            Arc::new(summary.finish()),
-        ];
-        one(RecordBatch::try_new(self.schema(), columns).map_err(internal))
+        let schema = self.schema();
+        of_past(&self.0, move |metadata| snapshots(metadata, schema))
     }
+}
+
+fn snapshots(metadata: &Metadata, schema: SchemaRef) -> Result<RecordBatch> {
+    let snapshots = metadata.snapshots();
+    let mut summary = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for snapshot in &snapshots {
+        for (key, value) in snapshot.summary.iter().collect::<BTreeMap<_, _>>() {
+            summary.keys().append_value(key);
+            summary.values().append_value(value);
+        }
+        summary.append(true).map_err(internal)?;
+    }
+    let lists = snapshots.iter().map(|s| (!s.manifest_list.is_empty()).then_some(s.manifest_list.as_str()));
+    let columns: Vec<ArrayRef> = vec![
+        moments(snapshots.iter().map(|snapshot| snapshot.timestamp_ms)),
+        Arc::new(snapshots.iter().map(|snapshot| Some(snapshot.id)).collect::<Int64Array>()),
+        Arc::new(snapshots.iter().map(|snapshot| snapshot.parent_id).collect::<Int64Array>()),
+        Arc::new(snapshots.iter().map(|s| Some(s.operation.as_str())).collect::<StringArray>()),
+        Arc::new(lists.collect::<StringArray>()),
+        Arc::new(summary.finish()),
+    ];
+    RecordBatch::try_new(schema, columns).map_err(internal)
 }
 
 impl Rows for History {
@@ -81,18 +81,22 @@ impl Rows for History {
     }
 
     fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
-        let metadata = &self.0.metadata;
-        let (log, ancestors) = (metadata.history(), current_ancestors(metadata));
-        let parents = log.iter().map(|entry| metadata.snapshot(entry.snapshot_id)?.parent_id);
-        let ancestors = log.iter().map(|entry| Some(ancestors.contains(&entry.snapshot_id)));
-        let columns: Vec<ArrayRef> = vec![
-            moments(log.iter().map(|entry| entry.timestamp_ms)),
-            Arc::new(log.iter().map(|entry| Some(entry.snapshot_id)).collect::<Int64Array>()),
-            Arc::new(parents.collect::<Int64Array>()),
-            Arc::new(ancestors.collect::<BooleanArray>()),
-        ];
-        one(RecordBatch::try_new(self.schema(), columns).map_err(internal))
+        let schema = self.schema();
+        of_past(&self.0, move |metadata| history(metadata, schema))
     }
+}
+
+fn history(metadata: &Metadata, schema: SchemaRef) -> Result<RecordBatch> {
+    let (log, ancestors) = (metadata.history(), current_ancestors(metadata));
+    let parents = log.iter().map(|entry| metadata.snapshot(entry.snapshot_id)?.parent_id);
+    let ancestors = log.iter().map(|entry| Some(ancestors.contains(&entry.snapshot_id)));
+    let columns: Vec<ArrayRef> = vec![
+        moments(log.iter().map(|entry| entry.timestamp_ms)),
+        Arc::new(log.iter().map(|entry| Some(entry.snapshot_id)).collect::<Int64Array>()),
+        Arc::new(parents.collect::<Int64Array>()),
+        Arc::new(ancestors.collect::<BooleanArray>()),
+    ];
+    RecordBatch::try_new(schema, columns).map_err(internal)
 }
 
 impl Rows for Refs {
@@ -138,27 +142,40 @@ impl Rows for MetadataLog {
     }
 
     fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
-        let metadata = &self.0.metadata;
-        let mut log = metadata.metadata_log();
-        log.push((metadata.last_updated_ms(), self.0.metadata_location.clone()));
-        let history = metadata.history();
-        let latest: Vec<_> = log
-            .iter()
-            .map(|(ms, _)| {
-                let entry = history.iter().rev().find(|entry| entry.timestamp_ms <= *ms)?;
-                metadata.snapshot(entry.snapshot_id)
-            })
-            .collect();
-        let latest = || latest.iter().map(Option::as_ref);
-        let columns: Vec<ArrayRef> = vec![
-            moments(log.iter().map(|(ms, _)| *ms)),
-            Arc::new(log.iter().map(|(_, file)| Some(file.as_str())).collect::<StringArray>()),
-            Arc::new(latest().map(|snapshot| Some(snapshot?.id)).collect::<Int64Array>()),
-            Arc::new(latest().map(|snapshot| snapshot?.schema_id).collect::<Int32Array>()),
-            Arc::new(latest().map(|snapshot| Some(snapshot?.sequence_number)).collect::<Int64Array>()),
-        ];
-        one(RecordBatch::try_new(self.schema(), columns).map_err(internal))
+        let (schema, location) = (self.schema(), self.0.metadata_location.clone());
+        of_past(&self.0, move |metadata| metadata_log(metadata, location, schema))
     }
+}
+
+fn metadata_log(metadata: &Metadata, location: String, schema: SchemaRef) -> Result<RecordBatch> {
+    let mut log = metadata.metadata_log();
+    log.push((metadata.last_updated_ms(), location));
+    let history = metadata.history();
+    let latest: Vec<_> = log
+        .iter()
+        .map(|(ms, _)| {
+            let entry = history.iter().rev().find(|entry| entry.timestamp_ms <= *ms)?;
+            metadata.snapshot(entry.snapshot_id)
+        })
+        .collect();
+    let latest = || latest.iter().map(Option::as_ref);
+    let columns: Vec<ArrayRef> = vec![
+        moments(log.iter().map(|(ms, _)| *ms)),
+        Arc::new(log.iter().map(|(_, file)| Some(file.as_str())).collect::<StringArray>()),
+        Arc::new(latest().map(|snapshot| Some(snapshot?.id)).collect::<Int64Array>()),
+        Arc::new(latest().map(|snapshot| snapshot?.schema_id).collect::<Int32Array>()),
+        Arc::new(latest().map(|snapshot| Some(snapshot?.sequence_number)).collect::<Int64Array>()),
+    ];
+    RecordBatch::try_new(schema, columns).map_err(internal)
+}
+
+/// One batch out of the metadata with all of its past.
+fn of_past(
+    source: &Source,
+    batch: impl FnOnce(&Metadata) -> Result<RecordBatch> + Send + 'static,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let source = source.clone();
+    stream::once(async move { batch(source.whole().await?.as_ref()) }).boxed()
 }
 
 /// The current snapshot and what it was made from.

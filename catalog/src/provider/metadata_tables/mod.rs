@@ -41,7 +41,7 @@ pub(crate) use listing::tables;
 
 use super::PinnedTable;
 use crate::error::{Error, Result};
-use crate::iceberg::{ListEntry, Metadata, Snapshot, list_entries};
+use crate::iceberg::{ListEntry, Metadata, Past, Snapshot, list_entries};
 use crate::metadata_cache::Files;
 use crate::name::TableName;
 
@@ -152,6 +152,14 @@ struct Source {
 }
 
 impl Source {
+    /// The metadata with all of its past, which a query of the present does without.
+    async fn whole(&self) -> Result<Arc<Metadata>> {
+        match self.metadata.is_whole() {
+            true => Ok(Arc::clone(&self.metadata)),
+            false => self.files.metadata(&self.table, &self.metadata_location, Past::Whole).await,
+        }
+    }
+
     /// The manifests of a snapshot, as their list has them.
     async fn manifests(&self, snapshot: &Snapshot) -> Result<Vec<ListEntry>> {
         if snapshot.encrypted || self.metadata.is_encrypted() {

@@ -96,8 +96,13 @@ impl Total {
 }
 
 async fn totals(source: &Source) -> Result<Vec<Total>> {
-    let times: HashMap<i64, i64> =
-        source.metadata.snapshots().iter().map(|snapshot| (snapshot.id, snapshot.timestamp_ms)).collect();
+    let times: HashMap<i64, i64> = source
+        .whole()
+        .await?
+        .snapshots()
+        .iter()
+        .map(|snapshot| (snapshot.id, snapshot.timestamp_ms))
+        .collect();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut totals: Vec<Total> = Vec::new();
     for manifest in source.pinned_manifests().await? {
