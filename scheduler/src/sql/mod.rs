@@ -5,6 +5,7 @@
 //! token stream first; positions stay those of the text. The rule: this room resolves no name
 //! and touches no catalog.
 
+mod clauses;
 mod create;
 mod dialect;
 mod name;

@@ -9,7 +9,7 @@ use super::create::{self, CreateTable, syntax};
 use super::name::ObjectName;
 use super::show::{self, Show};
 use super::view::{self, CreateView, DropView};
-use super::{placeholders, time_travel, tokens};
+use super::{clauses, placeholders, time_travel, tokens};
 use crate::error::{Error, ErrorCode, Result};
 
 /// A parsed statement. Names are not resolved.
@@ -115,12 +115,26 @@ fn parse_tokens(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
         return Err(Error::new(ErrorCode::SyntaxError, "the statement is empty"));
     }
     let mut parser = Parser::new(&tokens::DIALECT).with_tokens_with_locations(tokens);
-    let statement = statement(&mut parser)?;
+    let mut statement = statement(&mut parser)?;
+    clauses_of(&mut statement)?;
     while parser.consume_token(&Token::SemiColon) {}
     let rest = parser.peek_token();
     match rest.token {
         Token::EOF => Ok(statement),
         _ => parser.expected("the end of the statement", rest).map_err(syntax),
+    }
+}
+
+/// Nothing in the parts that the engine plans may be passed over by it.
+fn clauses_of(statement: &mut Statement) -> Result<()> {
+    match statement {
+        Statement::Query(statement) | Statement::Insert { statement, .. } => {
+            clauses::check(statement.as_mut())
+        }
+        Statement::CreateTable(table) => table.query.as_deref_mut().map_or(Ok(()), clauses::check),
+        Statement::CreateView(view) => clauses::check(view.query.as_mut()),
+        Statement::Explain { statement, .. } => clauses_of(statement),
+        _ => Ok(()),
     }
 }
 
