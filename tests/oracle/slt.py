@@ -35,6 +35,9 @@ def run(path):
             rows = connection.execute("\n".join(body[:cut])).fetchall()
             seen = [" ".join(" ".join(map(text, row)).split()) for row in rows]
             expected = [" ".join(line.split()) for line in body[cut + 1 :]]
+            if head.endswith("rowsort"):
+                seen.sort()
+                expected.sort()
             if seen != expected:
                 failures += 1
                 print(f"{path.name}:{number}: expected {expected}, DuckDB says {seen}")

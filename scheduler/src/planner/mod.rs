@@ -5,6 +5,7 @@
 //! plans and runs nothing.
 
 mod estimate;
+mod rules;
 mod write_types;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use datafusion::catalog::CatalogProviderList;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -37,9 +39,12 @@ pub struct Planner {
 impl Planner {
     /// A planner whose plans may run in this process, with its memory and stores.
     pub fn new(env: Arc<RuntimeEnv>) -> Self {
+        let mut analyzer_rules = Analyzer::new().rules;
+        analyzer_rules.extend(rules::all());
         let template = SessionStateBuilder::new_with_default_features()
             .with_config(SessionConfig::new())
             .with_runtime_env(env)
+            .with_analyzer_rules(analyzer_rules)
             .build();
         Self { template: Arc::new(template) }
     }
