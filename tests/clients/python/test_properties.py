@@ -312,10 +312,10 @@ class Story:
         names = [name for _, name, _ in self.columns]
         listed = ", ".join(names)
         try:
-            told = eventually(lambda: self.tarn.table(f"select * from {self.name}").column_names == names)
+            told = eventually(lambda: self.tarn.table(f"select * from {self.name}").column_names == names, 60)
             assert told, "the columns"
             count = f"select count(*) from {self.name}"
-            assert eventually(lambda: self.tarn.value(count) == len(self.rows)), "the count"
+            assert eventually(lambda: self.tarn.value(count) == len(self.rows), 60), "the count"
             naive = self.lake.load_table(self.name).scan().to_arrow().select(names)
             assert canon(naive) == canon(model), "PyIceberg does not find the model"
             questions = [f"select {listed} from {{t}}"]
