@@ -5,6 +5,7 @@
 //! plans and runs nothing.
 
 mod estimate;
+mod number;
 mod rules;
 mod write_types;
 
@@ -21,6 +22,7 @@ use datafusion::sql::parser::Statement;
 use tarn_runtime::options::TarnOptions;
 
 pub use estimate::{Estimate, ScanEstimate, estimate};
+pub use number::logical_plan;
 pub use write_types::to_table_types;
 
 use crate::error::Result;
@@ -39,13 +41,12 @@ pub struct Planner {
 impl Planner {
     /// A planner whose plans may run in this process, with its memory and stores.
     pub fn new(env: Arc<RuntimeEnv>) -> Self {
+        let builder = SessionStateBuilder::new_with_default_features()
+            .with_config(SessionConfig::new())
+            .with_runtime_env(env);
         let mut analyzer_rules = Analyzer::new().rules;
         analyzer_rules.extend(rules::all());
-        let template = SessionStateBuilder::new_with_default_features()
-            .with_config(SessionConfig::new())
-            .with_runtime_env(env)
-            .with_analyzer_rules(analyzer_rules)
-            .build();
+        let template = number::install(builder, analyzer_rules).build();
         Self { template: Arc::new(template) }
     }
 

@@ -43,7 +43,7 @@ use crate::engine::choice::{Choice, Facts, choose};
 use crate::engine::{Engine, Execution, Mode, pipelined, staged};
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
-use crate::planner::{Estimate, Planner, estimate, physical_plan};
+use crate::planner::{Estimate, Planner, estimate, logical_plan, physical_plan};
 use crate::session::Session;
 use crate::sql::{self, Statement};
 
@@ -407,7 +407,7 @@ impl Queries {
         }
         let catalogs = Arc::new(Catalogs(pins.clone()));
         let state = self.inner.planner.state(session, query_id, catalogs, self.inner.runtime.cores());
-        let logical = state.statement_to_plan(statement).await?;
+        let logical = logical_plan(&state, statement).await?;
         metrics::phase("bind", began.elapsed());
         Ok(Bound { state, logical, pins })
     }

@@ -19,7 +19,7 @@ use super::changes::cast_to;
 use super::parameters;
 use super::run::{Bound, Queries};
 use crate::error::{Error, Result};
-use crate::planner::{Planner, to_table_types};
+use crate::planner::{Planner, logical_plan, to_table_types};
 use crate::session::Session;
 use crate::sql::{self, CreateView, Statement};
 
@@ -63,7 +63,7 @@ impl Pins {
         let views = self.views.iter().chain([name]).cloned().collect();
         let pins = Self { inner: Arc::clone(&self.inner), views };
         let state = planner.state(&session, query_id, Arc::new(Catalogs(pins)), *partitions);
-        let plan = state.statement_to_plan(statement).await?;
+        let plan = logical_plan(&state, statement).await?;
         view.check_columns(&to_table_types(plan.schema().as_arrow())?)?;
         let plan = cast_to(plan, view.schema())?;
         Ok(Arc::new(ViewTable::new(plan, Some(definition.sql))))
