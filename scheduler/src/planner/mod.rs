@@ -5,13 +5,15 @@
 //! plans and runs nothing.
 
 mod estimate;
+mod information_schema;
 mod number;
 mod rules;
 mod write_types;
 
 use std::sync::Arc;
 
-use datafusion::catalog::CatalogProviderList;
+use datafusion::catalog::information_schema::InformationSchemaProvider;
+use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -25,6 +27,7 @@ pub use estimate::{Estimate, ScanEstimate, estimate};
 pub use number::logical_plan;
 pub use write_types::to_table_types;
 
+use self::information_schema::InformationSchema;
 use crate::error::Result;
 use crate::query::QueryId;
 use crate::session::Session;
@@ -78,6 +81,20 @@ impl Planner {
         let current = session.schema();
         Ok(references.iter().any(|reference| reference.schema().unwrap_or(&current) == INFORMATION_SCHEMA))
     }
+
+    /// The schema of that name, if it is the one which tells of the others.
+    pub fn information_schema(
+        &self,
+        name: &str,
+        catalogs: Arc<dyn CatalogProviderList>,
+    ) -> Option<Arc<dyn SchemaProvider>> {
+        if name != INFORMATION_SCHEMA {
+            return None;
+        }
+        let functions = self.template.table_functions().clone();
+        let provider = InformationSchemaProvider::new(catalogs).with_table_functions(functions);
+        Some(Arc::new(InformationSchema(provider)))
+    }
 }
 
 /// The undistributed physical plan of an analyzed and optimized plan.
@@ -90,7 +107,8 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
     let mut config = SessionConfig::new()
         .with_target_partitions(partitions.max(1))
         .with_batch_size(settings.batch_size())
-        .with_information_schema(true)
+        // Made by `Planner::information_schema`.
+        .with_information_schema(false)
         .with_default_catalog_and_schema(session.catalog(), session.schema())
         .with_create_default_catalog_and_schema(false);
     let usual = TarnOptions::default();

@@ -218,6 +218,10 @@ impl CatalogProvider for Catalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let catalogs = Arc::new(Catalogs(self.pins.clone()));
+        if let Some(schema) = self.pins.inner.expander.planner.information_schema(name, catalogs) {
+            return Some(schema);
+        }
         Some(Arc::new(Schema {
             pins: self.pins.clone(),
             catalog: self.catalog.clone(),
