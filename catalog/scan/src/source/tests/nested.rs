@@ -1,0 +1,152 @@
+//! Structs, lists and maps: what is read of them, however they evolved.
+
+use arrow::array::{ListArray, StructArray};
+use arrow::datatypes::Int32Type;
+use parquet::file::writer::SerializedFileWriter;
+
+use super::*;
+
+#[tokio::test]
+async fn nested_columns_are_read_and_evolve_by_id() {
+    let fields = |fields: Vec<Field>| DataType::Struct(fields.into());
+    let wanted = fields(vec![
+        field(4, "renamed", DataType::Int64),
+        field(6, "added", DataType::Utf8View),
+        field(5, "n", DataType::Int32),
+    ]);
+    let list = |element| DataType::List(Arc::new(field(7, "element", element)));
+    let stored = vec![
+        (
+            field(3, "s", fields(vec![field(5, "n", DataType::Int32), field(4, "old", DataType::Int32)])),
+            Arc::new(StructArray::from(vec![
+                (Arc::new(field(5, "n", DataType::Int32)), ints([1, 2])),
+                (Arc::new(field(4, "old", DataType::Int32)), ints([10, 20])),
+            ])) as ArrayRef,
+        ),
+        (field(2, "l", list(DataType::Int32)), {
+            let values = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+            let (_, offsets, values, nulls) = values.into_parts();
+            Arc::new(ListArray::new(Arc::new(field(7, "element", DataType::Int32)), offsets, values, nulls))
+                as ArrayRef
+        }),
+    ];
+    let table = || {
+        Table::new(vec![field(2, "l", list(DataType::Int64)), field(3, "s", wanted.clone())])
+            .file(stored.clone())
+    };
+    assert_eq!(
+        table().sql("select * from t").await.unwrap(),
+        "[1, ]|{renamed: 10, added: , n: 1}\n|{renamed: 20, added: , n: 2}"
+    );
+    assert_eq!(table().sql("select s['renamed'] from t where s['n'] = 2").await.unwrap(), "20");
+    assert_eq!(
+        table().sql("select s['n'] from t where s['added'] is null and s['renamed'] < 15").await.unwrap(),
+        "1"
+    );
+    assert_eq!(table().sql("select s['n'] from t where l is null").await.unwrap(), "2");
+}
+
+#[tokio::test]
+async fn a_struct_that_kept_none_of_its_fields_keeps_its_own_nulls() {
+    let old = Arc::new(field(2, "old", DataType::Int32));
+    let values = Int32Array::from(vec![Some(1), None, None]);
+    let nulls = arrow::buffer::NullBuffer::from(vec![true, false, true]);
+    let stored = StructArray::new(vec![Arc::clone(&old)].into(), vec![Arc::new(values)], Some(nulls));
+    let new = row_type(vec![
+        field(3, "new", DataType::Utf8View),
+        with_default(field(4, "d", DataType::Int32), "8"),
+    ]);
+    let table = || {
+        Table::new(vec![field(1, "s", new.clone()), field(9, "id", DataType::Int32)]).file(vec![
+            (field(1, "s", row_type(vec![old.as_ref().clone()])), Arc::new(stored.clone()) as ArrayRef),
+            (field(9, "id", DataType::Int32), ints(0..3)),
+        ])
+    };
+    assert_eq!(table().sql("select id, s is null from t").await.unwrap(), "0|false\n1|true\n2|false");
+    assert_eq!(table().sql("select id, s['d'], s['new'] from t").await.unwrap(), "0|8|\n1||\n2|8|");
+    assert_eq!(table().sql("select id from t where s['d'] = 8").await.unwrap(), "0\n2");
+    assert_eq!(table().sql("select id from t where s['new'] is null").await.unwrap(), "0\n1\n2");
+}
+
+#[tokio::test]
+async fn a_field_read_alone_of_a_struct_that_evolved_is_the_same_as_within_it() {
+    let inner =
+        |name: &str, id: i32, t: DataType| row_type(vec![field(id, name, t), field(7, "z", DataType::Int32)]);
+    let stored =
+        row_type(vec![field(2, "a", DataType::Int32), field(3, "n", inner("x", 4, DataType::Int32))]);
+    let DataType::Struct(fields) = &stored else { unreachable!() };
+    let DataType::Struct(nested) = fields[1].data_type() else { unreachable!() };
+    let nested = StructArray::new(nested.clone(), vec![ints([5, 6]), ints([7, 8])], None);
+    let values = StructArray::new(fields.clone(), vec![ints([1, 2]), Arc::new(nested)], None);
+    // `a` and `x` were renamed and widened, another `a` was added, `z` moved to the front.
+    let wanted = row_type(vec![
+        field(8, "a", DataType::Utf8View),
+        field(3, "n", row_type(vec![field(7, "z", DataType::Int32), field(4, "y", DataType::Int64)])),
+        field(2, "b", DataType::Int64),
+    ]);
+    let table = || {
+        Table::new(vec![field(1, "s", wanted.clone())])
+            .file(vec![(field(1, "s", stored.clone()), Arc::new(values.clone()) as ArrayRef)])
+    };
+    assert_eq!(
+        table().sql("select * from t").await.unwrap(),
+        "{a: , n: {z: 7, y: 5}, b: 1}\n{a: , n: {z: 8, y: 6}, b: 2}"
+    );
+    assert_eq!(table().sql("select s['n']['y'], s['b'], s['a'] from t").await.unwrap(), "5|1|\n6|2|");
+    assert_eq!(table().sql("select s['n'], s['b'] from t").await.unwrap(), "{z: 7, y: 5}|1\n{z: 8, y: 6}|2");
+    assert_eq!(table().sql("select s['b'] from t where s['n']['y'] > 5").await.unwrap(), "2");
+    assert_eq!(table().sql("select arrow_typeof(s['n']['y']) from t limit 1").await.unwrap(), "Int64");
+}
+
+#[tokio::test]
+async fn lists_as_old_spark_wrote_them_are_read_by_name_mapping() {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    let message = "message spark_schema {
+        optional group l (LIST) { repeated group bag { optional int64 array; } }
+        optional group ls (LIST) { repeated group array { required int64 p; required binary q (UTF8); } }
+        optional group m (MAP) { repeated group key_value (MAP_KEY_VALUE) {
+            required binary key (UTF8); required int64 value; } } }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let element = row_type(vec![field(7, "p", DataType::Int64), field(8, "q", DataType::Utf8View)]);
+    let pair = vec![required(9, "key", DataType::Utf8View), field(10, "value", DataType::Int64)];
+    let map = DataType::Map(Arc::new(Field::new("key_value", row_type(pair), false)), false);
+    let mapping = r#"[{"field-id": 2, "names": ["l"], "fields": [{"field-id": 5, "names": ["element"]}]},
+        {"field-id": 3, "names": ["ls"], "fields": [{"field-id": 6, "names": ["element"], "fields": [
+            {"field-id": 7, "names": ["p"]}, {"field-id": 8, "names": ["q"]}]}]},
+        {"field-id": 4, "names": ["m"], "fields": [
+            {"field-id": 9, "names": ["key"]}, {"field-id": 10, "names": ["value"]}]}]"#;
+    let mut table = Table::new(vec![
+        field(2, "l", DataType::List(Arc::new(field(5, "element", DataType::Int64)))),
+        field(3, "ls", DataType::List(Arc::new(field(6, "element", element)))),
+        field(4, "m", map),
+    ])
+    .with_name_mapping(mapping)
+    .file(vec![(field(1, "x", DataType::Int32), ints([0, 0, 0]))]);
+    let file = std::fs::File::create(table.path(0)).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    // Three rows: one or two values, nothing there, an empty list.
+    let text = |text: &str| ByteArray::from(text.as_bytes().to_vec());
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[1], Some(&[3, 2, 0, 1]), Some(&[0, 1, 0, 0])).unwrap();
+    column.close().unwrap();
+    let levels = (Some(&[2, 0, 1][..]), Some(&[0, 0, 0][..]));
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[2], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&[text("q")], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&[text("k")], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[3], levels.0, levels.1).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    table.task(0).size_bytes = std::fs::metadata(table.path(0)).unwrap().len();
+    let ctx = table.context(&[]);
+    assert_eq!(query(&ctx, "select l, m from t").await.unwrap(), "[1, ]|{k: 3}\n[]|{}\n|");
+    assert_eq!(query(&ctx, "select ls from t").await.unwrap(), "\n[]\n[{p: 2, q: q}]");
+}

@@ -1,0 +1,76 @@
+//! Which rows a scan gives: each once, whatever was pruned or split.
+
+use arrow::array::Float64Array;
+use datafusion::physical_plan::displayable;
+
+use super::*;
+use crate::FileTask;
+
+#[tokio::test]
+async fn rows_with_nan_are_not_pruned() {
+    let values: Vec<f64> = (0..10).map(f64::from).chain([f64::NAN]).chain((0..9).map(f64::from)).collect();
+    let table = || {
+        Table::new(vec![field(1, "x", DataType::Float64)]).file_with(
+            vec![(field(1, "x", DataType::Float64), Arc::new(Float64Array::from(values.clone())))],
+            small_row_groups(),
+        )
+    };
+    assert_eq!(table().sql("select x from t where x > 100").await.unwrap(), "NaN");
+    assert_eq!(table().sql("select max(x) from t").await.unwrap(), "NaN");
+    assert_eq!(table().sql("select x from t order by x desc limit 1").await.unwrap(), "NaN");
+    assert_eq!(table().sql("select count(*) from t where x < 2 or x = 7").await.unwrap(), "6");
+}
+
+#[tokio::test]
+async fn ranges_of_a_file_read_each_row_once() {
+    let mut table = Table::new(vec![field(1, "id", DataType::Int32)])
+        .file_with(vec![(field(1, "id", DataType::Int32), ints(0..95))], small_row_groups());
+    let whole = table.groups.remove(0).remove(0);
+    let size = whole.task.size_bytes;
+    for start in (0..size).step_by(97) {
+        let range = start..(start + 97).min(size);
+        let task = FileTask { range: Some(range), ..whole.task.as_ref().clone() };
+        table.groups.push(vec![crate::PlannedFile { task: task.into(), statistics: None }]);
+    }
+    // The same file many times: the exact count of rows is not what the helper adds up.
+    let plan = table.plan();
+    let ctx = table.context(&[]);
+    let rows = run(plan, &ctx).await.unwrap();
+    let mut ids: Vec<i32> = rows.lines().map(|line| line.parse().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..95).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_scan_is_repartitioned_by_ranges_and_stays_ours() {
+    let table = Table::new(vec![field(1, "id", DataType::Int32)])
+        .file_with(vec![(field(1, "id", DataType::Int32), ints(0..1000))], small_row_groups());
+    let ctx = table.context(&[
+        ("datafusion.optimizer.repartition_file_min_size", "100"),
+        ("datafusion.execution.target_partitions", "4"),
+        ("datafusion.execution.batch_size", "100"),
+    ]);
+    let frame = ctx.sql("select sum(id) from t").await.unwrap();
+    let plan = frame.clone().create_physical_plan().await.unwrap();
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(text.contains("4 groups") && text.contains("file_type=iceberg"), "{text}");
+    assert_eq!(query(&ctx, "select sum(id), count(*), count(id) from t").await.unwrap(), "499500|1000|1000");
+}
+
+#[tokio::test]
+async fn count_is_answered_from_exact_rows() {
+    let ctx = renamed().context(&[]);
+    let plan = ctx.sql("select count(*) from t").await.unwrap().create_physical_plan().await.unwrap();
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(!text.contains("DataSourceExec: file_groups"), "{text}");
+    assert_eq!(query(&ctx, "select count(*) from t").await.unwrap(), "41");
+}
+
+#[tokio::test]
+async fn top_k_goes_into_the_scan_and_is_right() {
+    let ctx = renamed().context(&[]);
+    let sql = "select b from t order by b desc limit 2";
+    let text = query(&ctx, &format!("explain analyze {sql}")).await.unwrap();
+    assert!(text.contains("DynamicFilter"), "{text}");
+    assert_eq!(query(&ctx, sql).await.unwrap(), "100\n39");
+}
