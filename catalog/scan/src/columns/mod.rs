@@ -199,12 +199,21 @@ fn match_columns(
             }
         }
     }
+    let hides_nulls = fields.iter().any(|field| reshape::hides_nulls(field.data_type(), field.is_nullable()));
+    let schema = Arc::new(Schema::new(Fields::from(fields)));
     FileColumns {
-        schema: Arc::new(Schema::new(Fields::from(fields))),
+        schema: if hides_nulls { marked(&schema) } else { schema },
         renamed,
         absent: (0..scan.schema.fields().len()).filter(|index| !present.contains(index)).collect(),
         problems,
     }
+}
+
+/// The schema, different from every table's: the reader leaves expressions as they are for a file whose schema is
+/// the table's, and so would take what is stored for what is given.
+pub(crate) fn marked(schema: &SchemaRef) -> SchemaRef {
+    let mark = HashMap::from([("tarn.given".to_owned(), String::new())]);
+    Arc::new(schema.as_ref().clone().with_metadata(mark))
 }
 
 /// Leaf columns below a type, in Parquet's order.

@@ -7,9 +7,12 @@
 //! ```
 //!
 //! Fields are found by id at every level; a list's element and a map's key
-//! and value by their place, having no other. The one rule: what holds the
+//! and value by their place, having no other. Two rules. What holds the
 //! fields (a struct's or list's own NULLs, a list's lengths) is never made
-//! up: it is the file's, whichever of its fields the table still has.
+//! up: it is the file's, whichever of its fields the table still has. And
+//! each field is NULL where its struct is: the reader gives a required field
+//! some value there, and what reads a field of a struct does not look at the
+//! struct's own NULLs.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -32,7 +35,7 @@ use crate::task::field_id;
 /// How a value of one type becomes one of another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reshape {
-    /// The types are the same.
+    /// The types are the same, and no field lacks the NULLs of its struct.
     Keep,
     /// No nested type: the value grows.
     Cast,
@@ -54,24 +57,26 @@ pub(crate) enum Part {
 }
 
 impl Reshape {
-    /// From the file's type to the table's, which were found to fit. Fails if they do not, or for a
-    /// default that cannot be read.
-    pub(crate) fn new(stored: &DataType, wanted: &DataType) -> Result<Self> {
-        if stored == wanted {
+    /// From the file's type to the table's, which were found to fit; `optional` if the value may be NULL. Fails
+    /// if they do not fit, or for a default that cannot be read.
+    pub(crate) fn new(stored: &DataType, wanted: &DataType, optional: bool) -> Result<Self> {
+        if stored == wanted && !hides_nulls(stored, optional) {
             return Ok(Self::Keep);
         }
         Ok(match (stored, wanted) {
             (DataType::Struct(stored), DataType::Struct(wanted)) => {
-                let part = |wanted: &FieldRef| Part::new(stored, wanted);
+                let part = |wanted: &FieldRef| Part::new(stored, wanted, optional);
                 Self::Struct(wanted.iter().map(part).collect::<Result<_>>()?)
             }
             (DataType::List(stored), DataType::List(wanted)) => {
-                Self::List(Box::new(Self::new(stored.data_type(), wanted.data_type())?))
+                Self::List(Box::new(Self::new(stored.data_type(), wanted.data_type(), stored.is_nullable())?))
             }
             (DataType::Map(stored, _), DataType::Map(wanted, _)) => {
                 let ([stored_key, stored_value], [key, value]) = (pair(stored)?, pair(wanted)?);
-                let key = Self::new(stored_key.data_type(), key.data_type())?;
-                Self::Map(Box::new(key), Box::new(Self::new(stored_value.data_type(), value.data_type())?))
+                let key = Self::new(stored_key.data_type(), key.data_type(), false)?;
+                let optional = stored_value.is_nullable();
+                let value = Self::new(stored_value.data_type(), value.data_type(), optional)?;
+                Self::Map(Box::new(key), Box::new(value))
             }
             _ if stored.is_nested() || wanted.is_nested() => {
                 return internal_err!("{stored} cannot be read as {wanted}");
@@ -114,11 +119,12 @@ impl Reshape {
 }
 
 impl Part {
-    fn new(stored: &Fields, wanted: &FieldRef) -> Result<Self> {
+    fn new(stored: &Fields, wanted: &FieldRef, optional: bool) -> Result<Self> {
         let id = field_id(wanted);
         let found = stored.iter().position(|field| id.is_some() && field_id(field) == id);
         if let Some(index) = found {
-            let reshape = Reshape::new(stored[index].data_type(), wanted.data_type())?;
+            let optional = optional || stored[index].is_nullable();
+            let reshape = Reshape::new(stored[index].data_type(), wanted.data_type(), optional)?;
             return Ok(Self::Stored(index, reshape));
         }
         match default::initial(wanted) {
@@ -126,6 +132,25 @@ impl Part {
             Ok(None) => Ok(Self::Constant(ScalarValue::try_new_null(wanted.data_type())?)),
             Err(reason) => exec_err!("default value of field {:?}: {reason}", wanted.name()),
         }
+    }
+}
+
+/// Whether a field is required in a struct that may be NULL, at any depth.
+pub(super) fn hides_nulls(data_type: &DataType, optional: bool) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(|field| {
+            let nullable = field.is_nullable();
+            optional && !nullable || hides_nulls(field.data_type(), optional || nullable)
+        }),
+        DataType::List(element) => hides_nulls(element.data_type(), element.is_nullable()),
+        // A key is never NULL, and the entries are no field.
+        DataType::Map(entries, _) => match pair(entries) {
+            Ok([key, value]) => {
+                hides_nulls(key.data_type(), false) || hides_nulls(value.data_type(), value.is_nullable())
+            }
+            Err(_) => false,
+        },
+        _ => false,
     }
 }
 
@@ -141,7 +166,14 @@ fn apply_struct(parts: &[Part], array: &ArrayRef, fields: &Fields) -> Result<Arr
     let stored = array.as_struct();
     let nulls = stored.nulls();
     let part = |(part, field): (&Part, &FieldRef)| match part {
-        Part::Stored(index, reshape) => reshape.apply(stored.column(*index), field.data_type()),
+        Part::Stored(index, reshape) => {
+            let column = stored.column(*index);
+            let column = match stored.fields()[*index].is_nullable() {
+                true => Arc::clone(column),
+                false => masked(column, nulls)?,
+            };
+            reshape.apply(&column, field.data_type())
+        }
         Part::Constant(value) if value.is_null() => Ok(new_null_array(field.data_type(), stored.len())),
         Part::Constant(value) => masked(&value.to_array_of_size(stored.len())?, nulls),
     };
@@ -150,8 +182,7 @@ fn apply_struct(parts: &[Part], array: &ArrayRef, fields: &Fields) -> Result<Arr
     Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls.cloned(), length)?))
 }
 
-/// A constant, except where the struct around it is NULL: what reads a field of a struct does not
-/// look at the struct's own NULLs.
+/// A constant or a required field, except where the struct around it is NULL.
 fn masked(array: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
     let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else {
         return Ok(Arc::clone(array));

@@ -182,7 +182,7 @@ fn as_wanted(
     stored: &DataType,
     field: FieldRef,
 ) -> Result<Arc<dyn PhysicalExpr>> {
-    Ok(match Reshape::new(stored, field.data_type())? {
+    Ok(match Reshape::new(stored, field.data_type(), field.is_nullable())? {
         Reshape::Keep => value,
         Reshape::Cast => Arc::new(CastExpr::new_with_target_field(value, field, None)),
         reshape => Arc::new(ReshapeExpr { value, reshape: Arc::new(reshape), field }),
@@ -204,8 +204,8 @@ enum Found {
     Null(DataType),
 }
 
-/// Follows the names of struct fields. `None` if they lead elsewhere: into a map, or to a default, which only a
-/// struct that is there has.
+/// Follows the names of struct fields. `None` if they lead elsewhere: into a map, or to what only a struct that is
+/// there has, a default or a required field.
 fn find(
     reshape: &Reshape,
     stored: &DataType,
@@ -214,6 +214,7 @@ fn find(
 ) -> Option<Found> {
     let mut names = Vec::with_capacity(keys.len());
     let (mut stored, mut wanted, mut reshape) = (stored, wanted, reshape);
+    let mut optional = wanted.is_nullable();
     for key in keys {
         let key = key.downcast_ref::<Literal>()?.value().try_as_str().flatten()?;
         let (DataType::Struct(from), DataType::Struct(to)) = (stored, wanted.data_type()) else {
@@ -234,6 +235,10 @@ fn find(
             _ => return None,
         };
         let name = from.get(index)?.name();
+        if optional && !from[index].is_nullable() {
+            return None;
+        }
+        optional |= from[index].is_nullable();
         // The reader looks it up by name.
         if from.iter().filter(|field| field.name() == name).count() > 1 {
             return None;

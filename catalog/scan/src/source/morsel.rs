@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics, internal_err};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
@@ -38,7 +38,7 @@ use super::IcebergSource;
 use super::adapter::{ColumnAdapterFactory, Given, ROW_NUMBER};
 use super::footer::{self, Footers};
 use super::reader::{LoadedFooter, ReaderFactory};
-use crate::columns::{FileColumns, MetadataColumn, Resolver};
+use crate::columns::{FileColumns, MetadataColumn, Resolver, marked};
 use crate::deletes::{EqualityFilter, EqualityKey, KeyColumns, Loader, keys_of};
 use crate::error::{Blame, Error, blame};
 use crate::metrics::ROWS;
@@ -445,13 +445,6 @@ fn reprojected(
         Some(other) => Ok(other.clone()),
         None => internal_err!("a Parquet source became another"),
     }
-}
-
-/// The schema, different from every table's: the reader leaves expressions as they are for a file whose schema is
-/// the table's, and so would take what is stored for what is given.
-fn marked(schema: &SchemaRef) -> SchemaRef {
-    let mark = HashMap::from([("tarn.given".to_owned(), String::new())]);
-    Arc::new(schema.as_ref().clone().with_metadata(mark))
 }
 
 /// By table column: whether projection or predicate mention it.

@@ -98,6 +98,72 @@ async fn a_field_read_alone_of_a_struct_that_evolved_is_the_same_as_within_it() 
     assert_eq!(table().sql("select arrow_typeof(s['n']['y']) from t limit 1").await.unwrap(), "Int64");
 }
 
+/// `s struct<a required, b, inner required struct<c required>, l required list>`, NULL in rows 2 and 4; `m` a list
+/// of such structs without the last two. The files have one row group, and the table's very schema, or another.
+fn required_in_optional(evolved: bool) -> Table {
+    let inner = required(6, "inner", row_type(vec![required(7, "c", DataType::Int32)]));
+    let list = required(8, "l", DataType::List(Arc::new(field(9, "element", DataType::Int32))));
+    let s = row_type(vec![required(4, "a", DataType::Int32), field(5, "b", DataType::Int32), inner, list]);
+    let pair = row_type(vec![required(12, "a", DataType::Int32), field(13, "b", DataType::Int32)]);
+    let m = DataType::List(Arc::new(field(11, "element", pair.clone())));
+    let columns = vec![required(1, "id", DataType::Int32), field(3, "s", s.clone()), field(10, "m", m)];
+
+    let nulls = || Some(arrow::buffer::NullBuffer::from(vec![true, false, true, false]));
+    let (DataType::Struct(fields), DataType::Struct(pair)) = (s, pair) else { unreachable!() };
+    let DataType::Struct(inner) = fields[2].data_type() else { unreachable!() };
+    let inner = StructArray::new(inner.clone(), vec![ints([7, 8, 9, 10])], None);
+    let DataType::List(element) = fields[3].data_type() else { unreachable!() };
+    let lengths = arrow::buffer::OffsetBuffer::from_lengths([1, 0, 1, 0]);
+    let list = ListArray::new(Arc::clone(element), lengths, ints([1, 3]), None);
+    let values: Vec<ArrayRef> =
+        vec![ints([0, 20, 30, 40]), ints([1, 2, 3, 4]), Arc::new(inner), Arc::new(list)];
+    let s = StructArray::new(fields, values, nulls());
+    let pairs = StructArray::new(pair, vec![ints([0, 6, 7, 8]), ints([1, 2, 3, 4])], nulls());
+    let DataType::List(element) = columns[2].data_type() else { unreachable!() };
+    let lengths = arrow::buffer::OffsetBuffer::from_lengths([2, 0, 1, 1]);
+    let m = ListArray::new(Arc::clone(element), lengths, Arc::new(pairs), None);
+    let file = columns.iter().cloned().zip([ints([1, 2, 3, 4]), Arc::new(s) as ArrayRef, Arc::new(m)]);
+    let file = file.collect();
+    let mut wanted = columns;
+    if evolved {
+        wanted[1] = wanted[1].clone().with_name("s");
+        let DataType::Struct(fields) = wanted[1].data_type() else { unreachable!() };
+        let mut fields: Vec<_> = fields.iter().map(|field| field.as_ref().clone()).collect();
+        fields[0] = required(4, "a", DataType::Int64);
+        fields.swap(0, 2);
+        wanted[1] = field(3, "s", row_type(fields));
+    }
+    Table::new(wanted).file(file)
+}
+
+#[tokio::test]
+async fn a_required_field_is_null_where_its_struct_is() {
+    for evolved in [false, true] {
+        for (sql, rows) in [
+            ("select id from t where s.a is null", "2\n4"),
+            ("select id from t where s.a is not null", "1\n3"),
+            ("select id from t where s.a = 0", "1"),
+            ("select id from t where s.a < 25", "1"),
+            ("select id, s.a, s.b from t", "1|0|1\n2||\n3|30|3\n4||"),
+            ("select count(s.a) as n, sum(s.a) as m, min(s.inner.c) as c from t", "2|30|7"),
+            ("select id from t where s.inner is null", "2\n4"),
+            ("select id from t where s.inner.c is null", "2\n4"),
+            ("select id from t where s.l is null", "2\n4"),
+            ("select id, coalesce(s.a, -1) as a from t where s.b is null", "2|-1\n4|-1"),
+            ("select id, m[2]['a'] as a from t where m[2]['a'] is null", "1|\n2|\n3|\n4|"),
+            ("select id, m[1]['a'] as a from t", "1|0\n2|\n3|7\n4|"),
+            ("select id from t where s is null", "2\n4"),
+            ("select s from t where id = 2", ""),
+        ] {
+            assert_eq!(
+                required_in_optional(evolved).sql(sql).await.unwrap(),
+                rows,
+                "{sql}, evolved: {evolved}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn lists_as_old_spark_wrote_them_are_read_by_name_mapping() {
     use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
