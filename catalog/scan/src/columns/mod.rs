@@ -22,7 +22,7 @@ mod metadata;
 mod reshape;
 
 pub use metadata::MetadataColumn;
-pub(crate) use reshape::{Part, Reshape, ReshapeExpr};
+pub(crate) use reshape::{Constants, Part, Reshape, ReshapeExpr};
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -56,8 +56,8 @@ pub(crate) struct FileColumns {
 enum Problem {
     /// Its type may not be read as the table's.
     Type { column: String, expected: String, found: String },
-    /// A required column (or a required field inside one) is absent.
-    Missing { column: String },
+    /// A required column, or a required field inside one, of this id, is absent.
+    Missing { column: String, id: Option<i32> },
     /// It is absent, and its default cannot be read.
     Default { column: String, reason: String },
     /// Legal, but not done yet.
@@ -68,12 +68,17 @@ impl FileColumns {
     /// Fails if one of the `used` table columns cannot be read. `constants` are ids with a value for this file.
     pub(crate) fn check(&self, scan: &TableScan, file: &str, used: &[bool], constants: &[i32]) -> Result<()> {
         let is_used = |index: &usize| used.get(*index).copied().unwrap_or(false);
-        if let Some((_, problem)) = self.problems.iter().find(|(index, _)| is_used(index)) {
+        let is_given = |id: Option<i32>| id.is_some_and(|id| constants.contains(&id));
+        let is_one = |(index, problem): &&(usize, Problem)| match problem {
+            Problem::Missing { id, .. } => is_used(index) && !is_given(*id),
+            _ => is_used(index),
+        };
+        if let Some((_, problem)) = self.problems.iter().find(is_one) {
             return Err(problem.clone().into_error(scan, file));
         }
         for index in self.absent.iter().filter(|index| is_used(index)) {
             let field = scan.schema.field(*index);
-            if !field_id(field).is_some_and(|id| constants.contains(&id)) {
+            if !is_given(field_id(field)) {
                 types::check_absent(field, field.name()).map_err(|problem| problem.into_error(scan, file))?;
             }
         }
@@ -88,7 +93,7 @@ impl Problem {
             Self::Type { column, expected, found } => {
                 Error::ColumnType { table, column, expected, found, file }
             }
-            Self::Missing { column } => Error::RequiredColumnMissing { table, column, file },
+            Self::Missing { column, .. } => Error::RequiredColumnMissing { table, column, file },
             Self::Default { column, reason } => Error::DefaultValue { table, column, reason, file },
             Self::NotSupported { feature } => Error::NotSupported { table, feature, file },
         }
@@ -189,7 +194,9 @@ fn match_columns(
         };
         present.insert(index);
         let wanted = scan.schema.field(index);
-        match types::read_type(field.data_type(), wanted.data_type(), wanted.name(), &mut leaves) {
+        let read = types::read_type(field.data_type(), wanted.data_type(), wanted.name(), &mut leaves);
+        problems.extend(leaves.missing().map(|problem| (index, problem)));
+        match read {
             Ok(read) => fields.push(Arc::new(
                 Field::new(field.name(), read, field.is_nullable()).with_metadata(wanted.metadata().clone()),
             )),

@@ -14,6 +14,7 @@
 //! some value there, and what reads a field of a struct does not look at the
 //! struct's own NULLs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -31,6 +32,9 @@ use datafusion::scalar::ScalarValue;
 
 use super::default;
 use crate::task::field_id;
+
+/// Values by the ids of fields that are the same in every row of a file.
+pub(crate) type Constants = HashMap<i32, ScalarValue>;
 
 /// How a value of one type becomes one of another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,25 +61,32 @@ pub(crate) enum Part {
 }
 
 impl Reshape {
-    /// From the file's type to the table's, which were found to fit; `optional` if the value may be NULL. Fails
-    /// if they do not fit, or for a default that cannot be read.
-    pub(crate) fn new(stored: &DataType, wanted: &DataType, optional: bool) -> Result<Self> {
+    /// From the file's type to the table's, which were found to fit; `optional` if the value may be NULL, and
+    /// `constants` are the values by id of fields that the file lacks. Fails if they do not fit, or for a default
+    /// that cannot be read.
+    pub(crate) fn new(
+        stored: &DataType,
+        wanted: &DataType,
+        optional: bool,
+        constants: &Constants,
+    ) -> Result<Self> {
         if stored == wanted && !hides_nulls(stored, optional) {
             return Ok(Self::Keep);
         }
         Ok(match (stored, wanted) {
             (DataType::Struct(stored), DataType::Struct(wanted)) => {
-                let part = |wanted: &FieldRef| Part::new(stored, wanted, optional);
+                let part = |wanted: &FieldRef| Part::new(stored, wanted, optional, constants);
                 Self::Struct(wanted.iter().map(part).collect::<Result<_>>()?)
             }
             (DataType::List(stored), DataType::List(wanted)) => {
-                Self::List(Box::new(Self::new(stored.data_type(), wanted.data_type(), stored.is_nullable())?))
+                let optional = stored.is_nullable();
+                Self::List(Box::new(Self::new(stored.data_type(), wanted.data_type(), optional, constants)?))
             }
             (DataType::Map(stored, _), DataType::Map(wanted, _)) => {
                 let ([stored_key, stored_value], [key, value]) = (pair(stored)?, pair(wanted)?);
-                let key = Self::new(stored_key.data_type(), key.data_type(), false)?;
+                let key = Self::new(stored_key.data_type(), key.data_type(), false, constants)?;
                 let optional = stored_value.is_nullable();
-                let value = Self::new(stored_value.data_type(), value.data_type(), optional)?;
+                let value = Self::new(stored_value.data_type(), value.data_type(), optional, constants)?;
                 Self::Map(Box::new(key), Box::new(value))
             }
             _ if stored.is_nested() || wanted.is_nested() => {
@@ -119,13 +130,20 @@ impl Reshape {
 }
 
 impl Part {
-    fn new(stored: &Fields, wanted: &FieldRef, optional: bool) -> Result<Self> {
+    fn new(stored: &Fields, wanted: &FieldRef, optional: bool, constants: &Constants) -> Result<Self> {
         let id = field_id(wanted);
         let found = stored.iter().position(|field| id.is_some() && field_id(field) == id);
         if let Some(index) = found {
             let optional = optional || stored[index].is_nullable();
-            let reshape = Reshape::new(stored[index].data_type(), wanted.data_type(), optional)?;
+            let reshape = Reshape::new(stored[index].data_type(), wanted.data_type(), optional, constants)?;
             return Ok(Self::Stored(index, reshape));
+        }
+        if let Some(value) = id.and_then(|id| constants.get(&id)) {
+            let data_type = wanted.data_type();
+            return Ok(Self::Constant(match value.is_null() {
+                true => ScalarValue::try_new_null(data_type)?,
+                false => value.cast_to(data_type)?,
+            }));
         }
         match default::initial(wanted) {
             Ok(Some(value)) => Ok(Self::Constant(value)),

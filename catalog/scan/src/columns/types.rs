@@ -20,16 +20,23 @@ use crate::task::field_id;
 pub(super) struct Leaves<'a> {
     descriptor: &'a SchemaDescriptor,
     next: usize,
+    /// Required fields that the file lacks: it can be read where each has a value by the file's partition.
+    missing: Vec<Problem>,
 }
 
 impl<'a> Leaves<'a> {
     pub(super) fn new(descriptor: &'a SchemaDescriptor) -> Self {
-        Self { descriptor, next: 0 }
+        Self { descriptor, next: 0, missing: Vec::new() }
     }
 
     /// Passes over all leaves of a column.
     pub(super) fn skip(&mut self, data_type: &DataType) {
         self.next += leaf_count(data_type);
+    }
+
+    /// What was found missing since it was last asked.
+    pub(super) fn missing(&mut self) -> impl Iterator<Item = Problem> + '_ {
+        self.missing.drain(..)
     }
 
     fn take(&mut self) -> Option<PhysicalType> {
@@ -135,7 +142,10 @@ fn resolve_struct(
         read.push(resolve_child(field, &wanted[index], &path, leaves)?);
     }
     for (field, _) in wanted.iter().zip(&found).filter(|(_, found)| !**found) {
-        check_absent(field, &format!("{column}.{}", field.name()))?;
+        match check_absent(field, &format!("{column}.{}", field.name())) {
+            Err(problem @ Problem::Missing { .. }) => leaves.missing.push(problem),
+            other => other?,
+        }
     }
     Ok(Fields::from(read))
 }
@@ -145,7 +155,7 @@ pub(super) fn check_absent(field: &Field, column: &str) -> Result<(), Problem> {
     match default::initial(field) {
         Ok(Some(_)) => Ok(()),
         Ok(None) if field.is_nullable() => Ok(()),
-        Ok(None) => Err(Problem::Missing { column: column.to_owned() }),
+        Ok(None) => Err(Problem::Missing { column: column.to_owned(), id: field_id(field) }),
         Err(reason) => Err(Problem::Default { column: column.to_owned(), reason }),
     }
 }

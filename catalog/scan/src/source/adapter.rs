@@ -29,7 +29,7 @@ use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapter
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 
-use crate::columns::{Part, Reshape, ReshapeExpr, default};
+use crate::columns::{Constants, Part, Reshape, ReshapeExpr, default};
 
 /// Name of the reader's own column with the number of each row in its file.
 pub(super) const ROW_NUMBER: &str = "\u{1f}row_number";
@@ -63,12 +63,26 @@ impl Given {
 /// Makes the adapter of a file.
 #[derive(Debug, Default)]
 pub(super) struct ColumnAdapterFactory {
+    given: Arc<GivenByFile>,
+}
+
+/// What one file's columns are given.
+#[derive(Debug, Default)]
+pub(super) struct GivenByFile {
     /// By name of the column.
-    given: Arc<HashMap<String, Given>>,
+    pub(super) columns: HashMap<String, Given>,
+    /// Values by id of fields inside of columns, which they have where the file lacks them.
+    pub(super) fields: Constants,
+}
+
+impl GivenByFile {
+    pub(super) fn is_empty(&self) -> bool {
+        self.columns.is_empty() && self.fields.is_empty()
+    }
 }
 
 impl ColumnAdapterFactory {
-    pub(super) fn new(given: HashMap<String, Given>) -> Self {
+    pub(super) fn new(given: GivenByFile) -> Self {
         Self { given: Arc::new(given) }
     }
 }
@@ -81,7 +95,7 @@ impl PhysicalExprAdapterFactory for ColumnAdapterFactory {
 
 #[derive(Debug)]
 struct ColumnAdapter {
-    given: Arc<HashMap<String, Given>>,
+    given: Arc<GivenByFile>,
     /// The table's.
     logical: SchemaRef,
     /// The file's, under the table's names.
@@ -105,7 +119,7 @@ impl PhysicalExprAdapter for ColumnAdapter {
 
 impl ColumnAdapter {
     fn column(&self, name: &str) -> Result<Arc<dyn PhysicalExpr>> {
-        let Some(given) = self.given.get(name) else {
+        let Some(given) = self.given.columns.get(name) else {
             return self.stored(name);
         };
         let row_number = || self.reader_column(ROW_NUMBER);
@@ -145,7 +159,7 @@ impl ColumnAdapter {
         let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, index));
         let stored = self.physical.field(index);
         let field = Arc::new(wanted.clone().with_nullable(stored.is_nullable()));
-        as_wanted(column, stored.data_type(), field)
+        as_wanted(column, stored.data_type(), field, &self.given.fields)
     }
 
     /// A field of a nested value that is put together anew, taken from the file's value.
@@ -172,7 +186,7 @@ impl ColumnAdapter {
         let fun = Arc::new(access.fun().clone());
         let options = Arc::new(access.config_options().clone());
         let narrowed = ScalarFunctionExpr::try_new(fun, args, &self.physical, options)?;
-        as_wanted(Arc::new(narrowed), &data_type, field).map(Some)
+        as_wanted(Arc::new(narrowed), &data_type, field, &self.given.fields).map(Some)
     }
 }
 
@@ -181,8 +195,9 @@ fn as_wanted(
     value: Arc<dyn PhysicalExpr>,
     stored: &DataType,
     field: FieldRef,
+    constants: &Constants,
 ) -> Result<Arc<dyn PhysicalExpr>> {
-    Ok(match Reshape::new(stored, field.data_type(), field.is_nullable())? {
+    Ok(match Reshape::new(stored, field.data_type(), field.is_nullable(), constants)? {
         Reshape::Keep => value,
         Reshape::Cast => Arc::new(CastExpr::new_with_target_field(value, field, None)),
         reshape => Arc::new(ReshapeExpr { value, reshape: Arc::new(reshape), field }),

@@ -7,7 +7,6 @@
 //!
 //! Everything that fails on the way names the table and the file.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ use parking_lot::Mutex;
 use parquet::arrow::RowNumber;
 
 use super::IcebergSource;
-use super::adapter::{ColumnAdapterFactory, Given, ROW_NUMBER};
+use super::adapter::{ColumnAdapterFactory, Given, GivenByFile, ROW_NUMBER};
 use super::footer::{self, Footers};
 use super::reader::{LoadedFooter, ReaderFactory};
 use crate::columns::{FileColumns, MetadataColumn, Resolver, marked};
@@ -355,9 +354,9 @@ impl Reading {
         }
     }
 
-    /// What the used columns have by the file as a whole, by name.
-    fn given(&self, columns: &FileColumns, task: &FileTask) -> Result<HashMap<String, Given>> {
-        let mut given = HashMap::new();
+    /// What the used columns have by the file as a whole.
+    fn given(&self, columns: &FileColumns, task: &FileTask) -> Result<GivenByFile> {
+        let mut given = GivenByFile::default();
         if task.constants.is_empty() && !self.metadata {
             return Ok(given);
         }
@@ -369,9 +368,16 @@ impl Reading {
                 None => None,
             };
             if let Some(value) = value {
-                given.insert(field.name().clone(), value.cast_to(field.data_type())?);
+                given.columns.insert(field.name().clone(), value.cast_to(field.data_type())?);
             }
         }
+        let used = self.scan.schema.fields().iter().zip(&self.used).filter(|(_, used)| **used);
+        let nested: Vec<_> =
+            used.map(|(field, _)| field).filter(|field| field.data_type().is_nested()).collect();
+        let inside = task.constants.iter().filter(|(id, _)| {
+            *id != MetadataColumn::Partition.id() && nested.iter().any(|field| holds(field.data_type(), *id))
+        });
+        given.fields = inside.cloned().collect();
         Ok(given)
     }
 }
@@ -381,6 +387,16 @@ fn constant(field: &Field, task: &FileTask) -> Option<Given> {
     let id = field_id(field)?;
     let (_, value) = task.constants.iter().find(|(source, _)| *source == id)?;
     Some(Given::Constant(value.clone()))
+}
+
+/// Whether a field of a struct has the id, at any depth of structs: nothing else can be partitioned by.
+fn holds(data_type: &DataType, id: i32) -> bool {
+    match data_type {
+        DataType::Struct(fields) => {
+            fields.iter().any(|field| field_id(field) == Some(id) || holds(field.data_type(), id))
+        }
+        _ => false,
+    }
 }
 
 fn of_metadata(column: MetadataColumn, task: &FileTask) -> Given {

@@ -2,6 +2,7 @@
 
 use arrow::array::{ListArray, StructArray};
 use arrow::datatypes::Int32Type;
+use datafusion::scalar::ScalarValue;
 use parquet::file::writer::SerializedFileWriter;
 
 use super::*;
@@ -162,6 +163,61 @@ async fn a_required_field_is_null_where_its_struct_is() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_field_that_the_file_lacks_has_the_value_of_its_partition() {
+    let table = |with_field: bool| {
+        let inner = |fields| required(4, "inner", row_type(fields));
+        let region = required(5, "region", DataType::Utf8View);
+        let wanted = row_type(vec![inner(vec![region.clone(), field(6, "x", DataType::Int32)])]);
+        let x = field(6, "x", DataType::Int32);
+        let (fields, values): (Vec<Field>, Vec<ArrayRef>) = match with_field {
+            true => {
+                (vec![region.with_data_type(DataType::Utf8), x], vec![strings(&["own"; 2]), ints([1, 2])])
+            }
+            false => (vec![x], vec![ints([1, 2])]),
+        };
+        let stored = inner(fields);
+        let DataType::Struct(fields) = stored.data_type() else { unreachable!() };
+        let values = StructArray::new(fields.clone(), values, None);
+        let nulls = Some(arrow::buffer::NullBuffer::from(vec![true, false]));
+        let s = StructArray::new(vec![stored].into(), vec![Arc::new(values)], nulls);
+        let file = vec![
+            (field(1, "id", DataType::Int32), ints([1, 2])),
+            (field(3, "s", row_of(&s)), Arc::new(s) as _),
+        ];
+        let mut table = Table::new(vec![field(1, "id", DataType::Int32), field(3, "s", wanted)]).file(file);
+        let constants = &mut table.task(0).constants;
+        // Of a column that is gone, and of the field.
+        constants.push((99, ScalarValue::Int32(Some(7))));
+        constants.push((5, ScalarValue::Utf8View(Some("de".into()))));
+        table
+    };
+    for (sql, rows) in [
+        ("select id, s.inner.region, s.inner.x from t", "1|de|1\n2||"),
+        ("select id from t where s.inner.region = 'de'", "1"),
+        ("select id from t where s.inner.region is null", "2"),
+        ("select s from t where id = 1", "{inner: {region: de, x: 1}}"),
+        ("select count(s.inner.region) as n from t", "1"),
+    ] {
+        assert_eq!(table(false).sql(sql).await.unwrap(), rows, "{sql}");
+    }
+    let own = table(true).sql("select id from t where s.inner.region = 'own'").await;
+    assert_eq!(own.unwrap(), "1");
+    // Without the value it is missing.
+    let mut without = table(false);
+    without.task(0).constants.pop();
+    let error = without.sql("select s from t").await.unwrap_err().to_string();
+    assert!(error.contains("s.inner.region"), "{error}");
+    let mut without = table(false);
+    without.task(0).constants.pop();
+    assert_eq!(without.sql("select sum(id) as n from t").await.unwrap(), "3");
+}
+
+fn row_of(array: &StructArray) -> DataType {
+    use arrow::array::Array;
+    array.data_type().clone()
 }
 
 #[tokio::test]
