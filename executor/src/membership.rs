@@ -59,12 +59,15 @@ impl Membership {
                     Err(reason) => reason,
                 },
             };
-            tracing::warn!(
-                executor = self.request.id,
-                reason = lost,
-                "cannot reach scheduler {scheduler}, trying again in {:.1} s",
-                pause.as_secs_f64()
-            );
+            // One that ends, or starts again, is gone for a moment: said from the second try on.
+            if pause > PAUSE_MIN {
+                tracing::warn!(
+                    executor = self.request.id,
+                    reason = lost,
+                    "cannot reach scheduler {scheduler}, trying again in {:.1} s",
+                    pause.as_secs_f64()
+                );
+            }
             // Spread, so that executors do not come back all at once.
             let spread = pause.mul_f64(rand::rng().random_range(0.8..1.2));
             tokio::select! {
