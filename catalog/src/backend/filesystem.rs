@@ -13,12 +13,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectMeta, ObjectStore};
 use tarn_scan::storage::{Router, path_of, uri_of};
 
+use super::named::Named;
 use super::{Backend, LoadedTable, LoadedView, Outcome, TableIdent, location};
 use crate::config::CatalogConfig;
 use crate::error::{Error, Result};
 use crate::iceberg::{Metadata, Past, ViewMetadata};
 use crate::metadata_cache::Files;
-use crate::name::TableName;
 
 /// Schema of the tables that lie in the warehouse itself.
 const ROOT_SCHEMA: &str = "default";
@@ -62,10 +62,6 @@ impl FilesystemBackend {
 
     fn read_only<T>(&self, what: &str) -> Result<T> {
         Err(Error::ReadOnly { catalog: self.catalog.clone(), what: what.to_owned() })
-    }
-
-    fn schema_not_found(&self, schema: &str) -> Error {
-        Error::SchemaNotFound { catalog: self.catalog.clone(), schema: schema.to_owned(), near: None }
     }
 
     /// The folders of a schema: one, and for the root's schema the root, too.
@@ -201,16 +197,21 @@ impl FilesystemBackend {
     }
 
     async fn load(&self, ident: &TableIdent, past: Past) -> Result<LoadedTable> {
-        let name = TableName::new(&self.catalog, &ident.schema, &ident.table);
         if is_name(&ident.table) && ident.schema.split('.').all(is_name) {
             for folder in self.folders_of(&ident.schema) {
                 if let Some(file) = self.current(&format!("{folder}/{}", ident.table)).await? {
-                    let metadata = self.files.metadata(&name, &file, past).await?;
+                    let metadata = self.files.metadata(&self.table_name(ident), &file, past).await?;
                     return Ok(LoadedTable { metadata_location: file, metadata });
                 }
             }
         }
-        Err(Error::TableNotFound { name, near: None })
+        Err(self.table_not_found(ident))
+    }
+}
+
+impl Named for FilesystemBackend {
+    fn catalog(&self) -> &str {
+        &self.catalog
     }
 }
 
@@ -289,8 +290,7 @@ impl Backend for FilesystemBackend {
     }
 
     async fn load_view(&self, ident: &TableIdent) -> Result<LoadedView> {
-        let name = TableName::new(&self.catalog, &ident.schema, &ident.table);
-        Err(Error::ViewNotFound { name, near: None })
+        Err(self.view_not_found(ident))
     }
 
     async fn create_view(&self, _: &TableIdent, _: ViewMetadata) -> Result<()> {

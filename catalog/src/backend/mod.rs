@@ -9,6 +9,7 @@
 mod database;
 mod filesystem;
 mod location;
+mod named;
 mod rest;
 mod sql;
 pub mod suite;

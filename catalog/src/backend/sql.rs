@@ -13,12 +13,12 @@ use tarn_scan::storage::Router;
 use tracing::warn;
 
 use super::database::{Database, Failure};
+use super::named::Named;
 use super::{Backend, LoadedTable, LoadedView, Outcome, TableIdent, location};
 use crate::config::{CatalogConfig, is_postgres};
 use crate::error::{Error, Result};
 use crate::iceberg::{Metadata, Past, ViewMetadata};
 use crate::metadata_cache::Files;
-use crate::name::TableName;
 
 /// How often a table is dropped again that others commit to meanwhile.
 const DROP_ATTEMPTS_MAX: usize = 8;
@@ -110,22 +110,6 @@ impl SqlBackend {
             self.pointer(ident, Kind::Table).await?.ok_or_else(|| self.table_not_found(ident))?;
         let metadata = self.files.metadata(&self.table_name(ident), &metadata_location, past).await?;
         Ok(LoadedTable { metadata_location, metadata })
-    }
-
-    fn table_name(&self, ident: &TableIdent) -> TableName {
-        TableName::new(&self.catalog, &ident.schema, &ident.table)
-    }
-
-    fn table_not_found(&self, ident: &TableIdent) -> Error {
-        Error::TableNotFound { name: self.table_name(ident), near: None }
-    }
-
-    fn view_not_found(&self, ident: &TableIdent) -> Error {
-        Error::ViewNotFound { name: self.table_name(ident), near: None }
-    }
-
-    fn schema_not_found(&self, schema: &str) -> Error {
-        Error::SchemaNotFound { catalog: self.catalog.clone(), schema: schema.to_owned(), near: None }
     }
 
     async fn query(&self, sql: &str, parameters: &[&str]) -> Result<Vec<Option<String>>> {
@@ -244,6 +228,12 @@ impl SqlBackend {
         // Not by the database, whose order depends on its language.
         names.sort_unstable();
         Ok(names)
+    }
+}
+
+impl Named for SqlBackend {
+    fn catalog(&self) -> &str {
+        &self.catalog
     }
 }
 

@@ -38,12 +38,12 @@ use self::client::{Answer, Call, Failure};
 use self::messages::{CommitTable, Identifiers, LoadCredentials, LoadTable, LoadView, Namespace, Namespaces};
 use self::server::Server;
 use self::vended::Vended;
+use super::named::Named;
 use super::{Backend, LoadedTable, LoadedView, Outcome, TableIdent};
 use crate::config::CatalogConfig;
 use crate::error::{Error, Result};
 use crate::iceberg::{Changes, Metadata, Past, ViewMetadata};
 use crate::metadata_cache::Files;
-use crate::name::TableName;
 
 pub use config::RestConfig;
 
@@ -119,22 +119,6 @@ impl RestBackend {
             Some(501) => Error::Invalid(format!("catalog {catalog:?} cannot do this: {reason}")),
             _ => Error::CatalogRequest { catalog, reason },
         }
-    }
-
-    fn table_name(&self, ident: &TableIdent) -> TableName {
-        TableName::new(&self.catalog, &ident.schema, &ident.table)
-    }
-
-    fn table_not_found(&self, ident: &TableIdent) -> Error {
-        Error::TableNotFound { name: self.table_name(ident), near: None }
-    }
-
-    fn view_not_found(&self, ident: &TableIdent) -> Error {
-        Error::ViewNotFound { name: self.table_name(ident), near: None }
-    }
-
-    fn schema_not_found(&self, schema: &str) -> Error {
-        Error::SchemaNotFound { catalog: self.catalog.clone(), schema: schema.to_owned(), near: None }
     }
 
     /// All pages of a listing.
@@ -350,6 +334,12 @@ impl RestBackend {
 
     fn identifier(ident: &TableIdent) -> Value {
         json!({ "namespace": levels(&ident.schema), "name": ident.table })
+    }
+}
+
+impl Named for RestBackend {
+    fn catalog(&self) -> &str {
+        &self.catalog
     }
 }
 
