@@ -37,7 +37,9 @@ mod testing;
 
 pub use codec::Codec;
 pub use columns::{MetadataColumn, default};
-pub use deletes::{DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey};
+pub use deletes::{
+    DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, position_deletes, vector_positions,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{ScanView, scan_exec, scan_of, with_groups, with_query_id};
 pub use observer::ScanObserver;

@@ -15,6 +15,7 @@ use tarn_scan::write::Transform;
 use uuid::Uuid;
 
 use super::guarded;
+use super::leaves::{self, Leaf};
 use super::manifest_header::result_type;
 use super::normalise::{self, Extras};
 use super::older::{self, TakenOut};
@@ -401,6 +402,11 @@ impl Metadata {
     /// The name of a column; dots lead into structs.
     pub(crate) fn column_name(&self, field_id: i32) -> Option<String> {
         self.schema_with_field(field_id)?.name_by_field_id(field_id).map(str::to_owned)
+    }
+
+    /// The columns of the current schema that are not nested, at any depth, by name.
+    pub(crate) fn leaves(&self) -> Vec<Leaf> {
+        leaves::leaves(self.spec.current_schema())
     }
 
     /// The type of a top-level column that is not nested, in the newest schema that has it.

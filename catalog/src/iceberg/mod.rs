@@ -14,6 +14,7 @@ mod value;
 
 mod avro;
 mod entry;
+mod leaves;
 mod list_entry;
 mod manifest;
 mod manifest_header;
@@ -38,6 +39,8 @@ pub(crate) use past::Past;
 pub use schema::TableSchema;
 pub use view::{DIALECT, ViewDefinition, ViewMetadata};
 
+pub(crate) use entry::Entry;
+pub(crate) use leaves::Leaf;
 pub(crate) use list_entry::ListEntry;
 pub(crate) use manifest::{
     ColumnBounds, Content, DELETE_FILE_PATH_ID, DataFile, EntryRow, FileFormat, Manifest, ManifestFile,

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -180,12 +181,17 @@ impl Files {
 
     /// The bytes of a metadata file.
     pub(crate) async fn read(&self, table: &TableName, file: &str) -> Result<Bytes> {
-        self.router.get(file).await.map_err(|source| Error::MetadataFile {
-            table: table.clone(),
-            file: file.to_owned(),
-            source: Box::new(source),
-        })
+        self.router.get(file).await.map_err(|source| failed(table, file, source))
     }
+
+    /// Some of the bytes of a file.
+    pub(crate) async fn read_range(&self, table: &TableName, file: &str, range: Range<u64>) -> Result<Bytes> {
+        self.router.get_range(file, range).await.map_err(|source| failed(table, file, source))
+    }
+}
+
+fn failed(table: &TableName, file: &str, source: tarn_scan::Error) -> Error {
+    Error::MetadataFile { table: table.clone(), file: file.to_owned(), source: Box::new(source) }
 }
 
 /// What a decoded manifest is known by. The row ids of its files depend on its line in the list, which has none

@@ -39,6 +39,7 @@ use tarn_scan::{Deletes, FileTask, MetadataColumn, PlannedFile};
 pub(crate) use block::{FileBlock, ManifestBlock};
 pub(crate) use deletes::DeleteBlock;
 pub(crate) use groups::group;
+pub(crate) use values::Values;
 
 use crate::error::{Error, Result};
 use crate::iceberg::{Metadata, Snapshot, TableSchema};

@@ -20,7 +20,7 @@ const VIEW_BUFFER_BYTES_MAX: usize = 1 << 30;
 
 /// Gathers values of one type. A type that bounds never have takes only NULLs.
 #[derive(Debug)]
-pub(super) struct Values {
+pub(crate) struct Values {
     data_type: DataType,
     kept: Kept,
     valid: NullBufferBuilder,
@@ -40,7 +40,7 @@ enum Kept {
 }
 
 impl Values {
-    pub(super) fn new(data_type: &DataType) -> Self {
+    pub(crate) fn new(data_type: &DataType) -> Self {
         use DataType as T;
         let kept = match data_type {
             T::Boolean => Kept::Truths(Vec::new()),
@@ -56,12 +56,12 @@ impl Values {
         Self { data_type: data_type.clone(), kept, valid: NullBufferBuilder::new(0), any: false }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.valid.len()
     }
 
     /// Adds a value; whether it was of the type. NULL stands in the place of one that was not.
-    pub(super) fn push(&mut self, value: &ScalarValue) -> bool {
+    pub(crate) fn push(&mut self, value: &ScalarValue) -> bool {
         let fits = value.data_type() == self.data_type && self.keep(value);
         match fits {
             true => self.valid.append_non_null(),
@@ -72,7 +72,7 @@ impl Values {
     }
 
     /// Adds NULLs until there are so many values.
-    pub(super) fn pad(&mut self, len: usize) {
+    pub(crate) fn pad(&mut self, len: usize) {
         while self.len() < len {
             self.push_null();
         }
@@ -128,7 +128,7 @@ impl Values {
     }
 
     /// The values.
-    pub(super) fn finish(mut self) -> ArrayRef {
+    pub(crate) fn finish(mut self) -> ArrayRef {
         let len = self.len();
         let nulls = self.valid.finish();
         let buffer = match self.kept {

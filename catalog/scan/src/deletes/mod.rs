@@ -17,6 +17,7 @@ mod equality;
 mod filter;
 mod positions;
 mod reader;
+mod rows;
 mod vector;
 
 #[cfg(test)]
@@ -27,6 +28,8 @@ use std::sync::Arc;
 use arrow::datatypes::FieldRef;
 
 pub(crate) use cache::{DeleteCache, Loader, ScanDeletes};
+pub use rows::{position_deletes, vector_positions};
+
 pub(crate) use filter::{EqualityFilter, KeyColumns, keys_of};
 
 /// What is deleted of a data file.

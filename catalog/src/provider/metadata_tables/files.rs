@@ -8,11 +8,13 @@ use arrow::array::{
     StringBuilder, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use futures::stream::{self, BoxStream};
+use datafusion::execution::TaskContext;
+use futures::stream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::partition_type::{PartitionType, Tuple};
-use super::{Rows, Source, column, internal};
+use super::readable_metrics::{self, ReadableMetrics};
+use super::{Batches, Rows, Source, column, internal};
 use crate::error::Result;
 use crate::iceberg::{EntryRow, ListEntry, each_entry};
 
@@ -31,20 +33,30 @@ pub(super) enum Of {
 pub(super) struct FileTable {
     source: Source,
     of: Of,
+    columns: Columns,
+}
+
+/// The columns that depend on the table.
+#[derive(Clone)]
+struct Columns {
     partition: PartitionType,
+    readable: ReadableMetrics,
 }
 
 impl FileTable {
     pub(super) fn new(source: Source, of: Of) -> Self {
-        Self { partition: PartitionType::new(&source.metadata), source, of }
+        let (partition, readable) =
+            (PartitionType::new(&source.metadata), ReadableMetrics::new(&source.metadata));
+        Self { columns: Columns { partition, readable }, source, of }
     }
 }
 
 impl Rows for FileTable {
     fn schema(&self) -> SchemaRef {
-        let file = file_fields(&self.partition);
+        let file = file_fields(&self.columns.partition);
+        let readable = Arc::new(column("readable_metrics", self.columns.readable.data_type(), true));
         if self.of != Of::Entries {
-            return Arc::new(Schema::new(file));
+            return Arc::new(Schema::new(file.iter().cloned().chain([readable]).collect::<Vec<_>>()));
         }
         Arc::new(Schema::new(vec![
             column("status", DataType::Int32, false),
@@ -52,12 +64,13 @@ impl Rows for FileTable {
             column("sequence_number", DataType::Int64, true),
             column("file_sequence_number", DataType::Int64, true),
             column("data_file", DataType::Struct(file), false),
+            readable.as_ref().clone(),
         ]))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
-        let (source, of, partition, schema) =
-            (self.source.clone(), self.of, self.partition.clone(), self.schema());
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
+        let (source, of, columns, schema) =
+            (self.source.clone(), self.of, self.columns.clone(), self.schema());
         let manifests = stream::once(async move {
             let manifests = match of {
                 Of::AllSnapshots => all_manifests(&source).await?,
@@ -67,15 +80,15 @@ impl Rows for FileTable {
         });
         manifests
             .map_ok(move |(source, manifests)| {
-                let (partition, schema) = (partition.clone(), Arc::clone(&schema));
+                let (columns, schema) = (columns.clone(), Arc::clone(&schema));
                 let read = move |manifest: ListEntry| {
-                    let (source, partition, schema) =
-                        (source.clone(), partition.clone(), Arc::clone(&schema));
-                    async move { rows_of(&source, &manifest, of, &partition, schema).await }
+                    let (source, columns, schema) = (source.clone(), columns.clone(), Arc::clone(&schema));
+                    async move { rows_of(&source, &manifest, of, &columns, schema).await }
                 };
                 stream::iter(manifests).map(read).buffered(MANIFESTS_AHEAD)
             })
             .try_flatten()
+            .err_into()
             .boxed()
     }
 }
@@ -94,11 +107,11 @@ async fn rows_of(
     source: &Source,
     manifest: &ListEntry,
     of: Of,
-    partition: &PartitionType,
+    columns: &Columns,
     schema: SchemaRef,
 ) -> Result<RecordBatch> {
     let bytes = source.files.read(&source.table, &manifest.path).await?;
-    let mut rows = Builder::new(partition);
+    let mut rows = Builder::new(columns);
     each_entry(&bytes, manifest, &source.table, |row| {
         if of == Of::Entries || row.is_alive() {
             rows.append(&row)?;
@@ -171,14 +184,15 @@ struct Builder<'a> {
     referenced: StringBuilder,
     content_offset: Int64Builder,
     content_size: Int64Builder,
+    readable: readable_metrics::Builder<'a>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(partition: &'a PartitionType) -> Self {
+    fn new(columns: &'a Columns) -> Self {
         let counts = || MapBuilder::new(None, Int32Builder::new(), Int64Builder::new());
         let bounds = || MapBuilder::new(None, Int32Builder::new(), BinaryBuilder::new());
         Self {
-            partition,
+            partition: &columns.partition,
             status: Int32Builder::new(),
             snapshot_id: Int64Builder::new(),
             sequence_number: Int64Builder::new(),
@@ -200,6 +214,7 @@ impl<'a> Builder<'a> {
             referenced: StringBuilder::new(),
             content_offset: Int64Builder::new(),
             content_size: Int64Builder::new(),
+            readable: readable_metrics::Builder::new(&columns.readable),
         }
     }
 
@@ -242,6 +257,7 @@ impl<'a> Builder<'a> {
         self.referenced.append_option(entry.referenced_data_file);
         self.content_offset.append_option(entry.content_offset);
         self.content_size.append_option(entry.content_size_bytes);
+        self.readable.append(entry);
         Ok(())
     }
 
@@ -270,7 +286,9 @@ impl<'a> Builder<'a> {
             &mut self.content_size,
         ];
         columns.extend(rest.into_iter().map(|builder| builder.finish()));
+        let readable = self.readable.finish()?;
         if of != Of::Entries {
+            columns.push(readable);
             return RecordBatch::try_new(schema, columns).map_err(internal);
         }
         let file = StructArray::try_new(file_fields(self.partition), columns, None).map_err(internal)?;
@@ -280,6 +298,7 @@ impl<'a> Builder<'a> {
             Arc::new(self.sequence_number.finish()),
             Arc::new(self.file_sequence_number.finish()),
             Arc::new(file),
+            readable,
         ];
         RecordBatch::try_new(schema, columns).map_err(internal)
     }

@@ -8,10 +8,11 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use datafusion::execution::TaskContext;
+use futures::stream;
+use futures::{StreamExt, TryStreamExt};
 
-use super::{Rows, Source, column, internal, micros, moment};
+use super::{Batches, Rows, Source, column, internal, micros, moment};
 use crate::error::Result;
 use crate::iceberg::{Metadata, ReferenceKind};
 
@@ -42,7 +43,7 @@ impl Rows for Snapshots {
         ]))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
         let schema = self.schema();
         of_past(&self.0, move |metadata| snapshots(metadata, schema))
     }
@@ -80,7 +81,7 @@ impl Rows for History {
         ]))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
         let schema = self.schema();
         of_past(&self.0, move |metadata| history(metadata, schema))
     }
@@ -111,7 +112,7 @@ impl Rows for Refs {
         ]))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
         let refs = self.0.metadata.refs();
         let kind = |kind| match kind {
             ReferenceKind::Branch => "BRANCH",
@@ -141,7 +142,7 @@ impl Rows for MetadataLog {
         ]))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
         let (schema, location) = (self.schema(), self.0.metadata_location.clone());
         of_past(&self.0, move |metadata| metadata_log(metadata, location, schema))
     }
@@ -173,9 +174,9 @@ fn metadata_log(metadata: &Metadata, location: String, schema: SchemaRef) -> Res
 fn of_past(
     source: &Source,
     batch: impl FnOnce(&Metadata) -> Result<RecordBatch> + Send + 'static,
-) -> BoxStream<'static, Result<RecordBatch>> {
+) -> Batches {
     let source = source.clone();
-    stream::once(async move { batch(source.whole().await?.as_ref()) }).boxed()
+    stream::once(async move { batch(source.whole().await?.as_ref()) }).err_into().boxed()
 }
 
 /// The current snapshot and what it was made from.
@@ -193,6 +194,6 @@ fn moments(ms: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(ms.map(|ms| Some(micros(ms))).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
 
-fn one(batch: Result<RecordBatch>) -> BoxStream<'static, Result<RecordBatch>> {
-    stream::once(async { batch }).boxed()
+fn one(batch: Result<RecordBatch>) -> Batches {
+    stream::once(async { batch }).err_into().boxed()
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use futures::stream::{self, BoxStream};
+use datafusion::execution::TaskContext;
+use futures::stream;
 use futures::{StreamExt, TryStreamExt};
 use tracing::debug;
 
-use super::{Provider, Rows, column, internal, micros, moment};
+use super::{Batches, Provider, Rows, column, internal, micros, moment};
 use crate::Lakehouse;
 use crate::error::{Error, Result};
 use crate::name::TableName;
@@ -48,7 +49,7 @@ impl Rows for Listing {
         ]))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
         let (lakehouse, catalog, schema) = (self.lakehouse.clone(), self.catalog.clone(), self.schema());
         let names = stream::once(async move {
             let schemas = lakehouse.schemas(&catalog).await?;
@@ -78,7 +79,7 @@ impl Rows for Listing {
             }
         });
         let chunks = rows.try_buffered(TABLES_CONCURRENT).try_chunks(ROWS_MAX).map_err(|error| error.1);
-        chunks.and_then(move |rows| std::future::ready(batch(&rows, Arc::clone(&schema)))).boxed()
+        chunks.and_then(move |rows| std::future::ready(batch(&rows, Arc::clone(&schema)))).err_into().boxed()
     }
 }
 

@@ -7,11 +7,12 @@ use arrow::array::{
     StructBuilder,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use datafusion::execution::TaskContext;
+use futures::stream;
+use futures::{StreamExt, TryStreamExt};
 
 use super::partition_type::human;
-use super::{Rows, Source, column, internal};
+use super::{Batches, Rows, Source, column, internal};
 use crate::error::Result;
 use crate::iceberg::{ListEntry, PartitionField};
 
@@ -37,12 +38,13 @@ impl Rows for Manifests {
         ]))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
         let (source, schema) = (self.0.clone(), self.schema());
         stream::once(async move {
             let entries = source.pinned_manifests().await?;
             batch(&source, &entries, schema)
         })
+        .err_into()
         .boxed()
     }
 }

@@ -3,20 +3,26 @@
 //! - `history`: snapshots, history, refs, metadata_log; out of the table's metadata
 //! - `manifests`: manifests; out of manifest lists
 //! - `files`: files, all_files, entries; out of manifests
+//! - `readable_metrics`: what these say of each column, by its name and in its type
 //! - `partitions`: partitions; files added up
+//! - `position_deletes`: position_deletes; out of delete files and deletion vectors
 //! - `partition_type`: the struct that partition values of all specs fit into
 //! - `listing`: `system.tables`, the tables of a catalog
 //!
 //! Names and types are those of Iceberg's own metadata tables. The rule: rows
 //! are made manifest by manifest while they are read, so memory is bounded by
-//! one manifest, whatever the table's size.
+//! one manifest, or a batch of one delete file, whatever the table's size.
 
 mod files;
+#[cfg(test)]
+pub(super) mod fixture_tests;
 mod history;
 mod listing;
 mod manifests;
 mod partition_type;
 mod partitions;
+mod position_deletes;
+mod readable_metrics;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +41,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 
 pub(crate) use listing::tables;
 
@@ -133,8 +138,7 @@ impl PinnedTable {
             MetadataTable::Entries => Arc::new(files::FileTable::new(source, files::Of::Entries)),
             MetadataTable::Partitions => Arc::new(partitions::Partitions::new(source)),
             MetadataTable::PositionDeletes => {
-                let feature = "metadata table \"position_deletes\"".to_owned();
-                return Err(Error::NotSupported { table: self.name().clone(), feature });
+                Arc::new(position_deletes::PositionDeletes::new(source, Arc::clone(self.scan())))
             }
         };
         Ok(Arc::new(Provider { schema: rows.schema(), rows }))
@@ -182,11 +186,14 @@ impl Source {
     }
 }
 
+/// Rows in batches. Some are read as rows of tables are, with the engine's errors.
+type Batches = BoxStream<'static, DfResult<RecordBatch>>;
+
 /// A table of this room: its columns, and its rows, made while they are read.
 trait Rows: Send + Sync {
     fn schema(&self) -> SchemaRef;
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>>;
+    fn read(&self, ctx: &Arc<TaskContext>) -> Batches;
 }
 
 /// One such table in DataFusion's terms.
@@ -243,9 +250,8 @@ impl PartitionStream for Partition {
         &self.schema
     }
 
-    fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.rows.read().map_err(Into::into);
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows.boxed()))
+    fn execute(&self, ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), self.rows.read(&ctx)))
     }
 }
 

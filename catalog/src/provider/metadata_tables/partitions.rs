@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use datafusion::execution::TaskContext;
+use futures::stream;
+use futures::{StreamExt, TryStreamExt};
 
 use super::partition_type::{PartitionType, Tuple};
-use super::{Rows, Source, column, internal, micros, moment};
+use super::{Batches, Rows, Source, column, internal, micros, moment};
 use crate::error::{Error, Result};
 use crate::iceberg::{EntryRow, each_entry};
 
@@ -50,12 +51,13 @@ impl Rows for Partitions {
         Arc::new(Schema::new(fields))
     }
 
-    fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, _ctx: &Arc<TaskContext>) -> Batches {
         let (source, partition, schema) = (self.source.clone(), self.partition.clone(), self.schema());
         stream::once(async move {
             let totals = totals(&source).await?;
             batch(&totals, &partition, schema)
         })
+        .err_into()
         .boxed()
     }
 }
