@@ -4,6 +4,8 @@
 //! thing in DataFusion's terms. Whoever pins a table twice may see two
 //! snapshots, so a query pins each of its tables once.
 
+#[cfg(test)]
+mod answers_tests;
 pub(crate) mod metadata_tables;
 mod table;
 
