@@ -173,8 +173,9 @@ impl FileBlock {
         let constants = self.constants.iter().map(|(_, values)| values.get_array_memory_size());
         let value =
             |value: &Option<ScalarValue>| value.as_ref().map_or(size_of_val(value), ScalarValue::size);
-        let tuple =
-            |tuple: &[Option<ScalarValue>]| size_of_val(&tuple) + tuple.iter().map(value).sum::<usize>();
+        let tuple = |tuple: &[Option<ScalarValue>]| {
+            size_of::<Box<[Option<ScalarValue>]>>() + tuple.iter().map(value).sum::<usize>()
+        };
         size_of::<Self>()
             + size_of_val(&*self.files)
             + self.paths.heap_bytes()
