@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     UnaryOperator, Value, ValueWithSpan, visit_expressions_mut,
 };
 
-use super::Number;
+use super::{DEPTH_MAX, Number};
 
 /// The name of the type that a marked number is cast to.
 const EXACT: &str = "exact number";
@@ -74,6 +74,11 @@ fn mark_below(expr: &mut Expr) {
 
 /// Marks numbers from which an operand is reckoned exactly.
 fn mark_operand(operand: &mut Expr) {
+    mark_within(operand, DEPTH_MAX);
+}
+
+fn mark_within(operand: &mut Expr, depth: usize) {
+    let Some(depth) = depth.checked_sub(1) else { return };
     match operand {
         Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) => {
             if let Some(number) = read_as_double(text, false) {
@@ -87,17 +92,17 @@ fn mark_operand(operand: &mut Expr) {
                     wrap(operand, &number);
                 }
             }
-            other => mark_operand(other),
+            other => mark_within(other, depth),
         },
-        Expr::UnaryOp { op: UnaryOperator::Plus, expr } | Expr::Nested(expr) => mark_operand(expr),
+        Expr::UnaryOp { op: UnaryOperator::Plus, expr } | Expr::Nested(expr) => mark_within(expr, depth),
         Expr::BinaryOp {
             left,
             op:
                 BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Modulo,
             right,
         } if !is_parameter(left) && !is_parameter(right) => {
-            mark_operand(left);
-            mark_operand(right);
+            mark_within(left, depth);
+            mark_within(right, depth);
         }
         _ => {}
     }

@@ -32,6 +32,9 @@ use datafusion::sql::parser::Statement;
 /// A rule of the analyzer.
 type Rule = Arc<dyn AnalyzerRule + Send + Sync>;
 
+/// How deep in sums and products of an operand numbers are looked for. What is deeper is a double.
+const DEPTH_MAX: usize = 64;
+
 /// The plan of a statement, with its marks, not analyzed yet.
 pub async fn logical_plan(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
     if let Statement::Statement(statement) = &mut statement {

@@ -15,8 +15,8 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::Number;
 use super::mark::{marked, unmarked};
+use super::{DEPTH_MAX, Number};
 
 /// Digits of the decimals that are reckoned with.
 const DIGITS_MAX: i32 = 38;
@@ -119,9 +119,9 @@ enum Operand {
 
 impl Operand {
     fn of(expr: &Expr, schema: &DFSchema) -> Self {
-        if has_mark(expr) {
+        if has_mark(expr, DEPTH_MAX) {
             // Too many digits for a decimal: a double, as without this rule.
-            return Digits::of(expr, schema).map_or(Self::Float, Self::Number);
+            return Digits::of(expr, schema, DEPTH_MAX).map_or(Self::Float, Self::Number);
         }
         match expr.get_type(schema) {
             Ok(DataType::Null) => Self::Null,
@@ -224,11 +224,12 @@ fn integer(expr: &Expr) -> Option<Number> {
 }
 
 /// Whether an operand is reckoned from a marked number.
-fn has_mark(expr: &Expr) -> bool {
+fn has_mark(expr: &Expr, depth: usize) -> bool {
+    let Some(depth) = depth.checked_sub(1) else { return false };
     match expr {
-        Expr::Negative(expr) => has_mark(expr),
+        Expr::Negative(expr) => has_mark(expr, depth),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_exact(*op) => {
-            has_mark(left) || has_mark(right)
+            has_mark(left, depth) || has_mark(right, depth)
         }
         expr => marked(expr).is_some(),
     }
@@ -243,11 +244,12 @@ struct Digits {
 
 impl Digits {
     /// `None` if it cannot be reckoned exactly.
-    fn of(expr: &Expr, schema: &DFSchema) -> Option<Self> {
+    fn of(expr: &Expr, schema: &DFSchema, depth: usize) -> Option<Self> {
+        let depth = depth.checked_sub(1)?;
         let digits = match expr {
-            Expr::Negative(expr) => Self::of(expr, schema)?,
+            Expr::Negative(expr) => Self::of(expr, schema, depth)?,
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_exact(*op) => {
-                let (left, right) = (Self::of(left, schema)?, Self::of(right, schema)?);
+                let (left, right) = (Self::of(left, schema, depth)?, Self::of(right, schema, depth)?);
                 match op {
                     Operator::Multiply => {
                         Self { whole: left.whole + right.whole + 1, scale: left.scale + right.scale }

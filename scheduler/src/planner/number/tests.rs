@@ -114,6 +114,29 @@ async fn doubles_are_compared_as_doubles() {
 }
 
 #[tokio::test]
+async fn a_bound_double_is_compared_as_a_double_and_a_bound_decimal_as_a_decimal() {
+    let wide = ScalarValue::Decimal128(Some(1_234_567_890_123_456_789_012_345), 25, 5);
+    for (condition, value, rows) in [
+        ("x = $1", ScalarValue::Float64(Some(9_999_999.99)), "1"),
+        ("x in ($1, -100.25)", ScalarValue::Float64(Some(9_999_999.99)), "1 2"),
+        ("x < $1", ScalarValue::Float64(Some(f64::INFINITY)), "1 2 3"),
+        ("w = $1", wide.clone(), "1"),
+        ("w < $1 + 0.000005", wide, "1 3"),
+    ] {
+        let context = table(state());
+        let logical = plan(&context, &format!("select id from t where {condition}"), true).await;
+        let bound = logical.with_param_values(vec![value]).unwrap();
+        assert_eq!(ids_of(&context, bound, condition).await, sorted(rows), "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_very_long_is_a_double() {
+    let sum = vec!["0.1"; 3_000].join(" + ");
+    assert_eq!(ids(&format!("{sum} > x")).await, sorted("2 3"));
+}
+
+#[tokio::test]
 async fn names_and_types_stay() {
     for sql in [
         "select 1.5, -1.50, 1e3, x * 0.5, id * 0.5, 100.00 * sum(x) / sum(x) from t group by x, id",
@@ -211,6 +234,10 @@ fn has_marks(plan: &LogicalPlan) -> bool {
 async fn ids(condition: &str) -> Vec<String> {
     let context = table(state());
     let logical = plan(&context, &format!("select id from t where {condition}"), true).await;
+    ids_of(&context, logical, condition).await
+}
+
+async fn ids_of(context: &SessionContext, logical: LogicalPlan, condition: &str) -> Vec<String> {
     let frame = context.execute_logical_plan(logical).await.unwrap();
     let batches = frame.collect().await.unwrap_or_else(|error| panic!("{condition}: {error}"));
     let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));
