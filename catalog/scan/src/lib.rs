@@ -44,4 +44,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::{ScanView, scan_exec, scan_of, with_groups, with_query_id};
 pub use observer::ScanObserver;
 pub use source::IcebergSource;
-pub use task::{FIELD_ID_KEY, FileTask, PlannedFile, TableScan, field_id};
+pub use task::{FIELD_ID_KEY, FileFormat, FileTask, PlannedFile, TableScan, field_id};

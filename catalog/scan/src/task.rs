@@ -18,16 +18,29 @@ pub fn field_id(field: &Field) -> Option<i32> {
     field.metadata().get(FIELD_ID_KEY)?.parse().ok()
 }
 
+/// How a data file, or a file of deletes, is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FileFormat {
+    /// Parquet.
+    #[default]
+    Parquet,
+    /// Avro's object container file.
+    Avro,
+}
+
 /// One data file, or a range of it, to be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileTask {
     /// Location exactly as in the manifest.
     pub uri: String,
+    /// How it is written.
+    pub format: FileFormat,
     /// Length of the whole file.
     pub size_bytes: u64,
     /// Rows of the whole file.
     pub record_count: u64,
-    /// Byte range; a row group belongs to the range that its start lies in. `None` is the whole file.
+    /// Byte range; a row group belongs to the range that its start lies in, and all of an Avro file to the one that its
+    /// first byte lies in. `None` is the whole file.
     pub range: Option<Range<u64>>,
     /// Partition spec that the file was written with.
     pub spec_id: i32,

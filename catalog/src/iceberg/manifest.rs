@@ -446,14 +446,11 @@ fn unsupported(
         return Some("encryption");
     }
     match (content, format) {
-        (Content::Data, FileFormat::Parquet) => None,
+        (_, FileFormat::Parquet | FileFormat::Avro) => None,
         (Content::Data, FileFormat::Orc) => Some("an ORC data file"),
-        (Content::Data, FileFormat::Avro) => Some("an Avro data file"),
         (Content::Data, FileFormat::Puffin) => Some("a Puffin data file"),
-        (Content::PositionDeletes, FileFormat::Parquet | FileFormat::Puffin) => None,
-        (Content::EqualityDeletes, FileFormat::Parquet) => None,
+        (Content::PositionDeletes, FileFormat::Puffin) => None,
         (_, FileFormat::Orc) => Some("an ORC delete file"),
-        (_, FileFormat::Avro) => Some("an Avro delete file"),
         (Content::EqualityDeletes, FileFormat::Puffin) => Some("a Puffin file of equality deletes"),
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn assign(plan: &mut FilePlan, source: &Source<'_>, deletes: &[Arc<De
         let vector = index.vector(&data, path, source)?;
         let positions = match &vector {
             Some(_) => Vec::new(),
-            None => index.positions(&data, path),
+            None => index.positions(&data, path, source)?,
         };
         groups_of.push(index.equality(&data));
         if vector.is_some() || !positions.is_empty() {
@@ -218,6 +218,7 @@ impl<'a> Index<'a> {
         let Some(vector) = vectors.next() else {
             return Ok(None);
         };
+        readable(vector.entry, source)?;
         if vectors.next().is_some() {
             return Err(Error::Corrupt {
                 table: source.table.clone(),
@@ -234,7 +235,12 @@ impl<'a> Index<'a> {
     }
 
     /// The position delete files that may be about a data file.
-    fn positions(&mut self, data: &DataFile<'a>, path: &str) -> Vec<Arc<DeleteFile>> {
+    fn positions(
+        &mut self,
+        data: &DataFile<'a>,
+        path: &str,
+        source: &Source<'_>,
+    ) -> Result<Vec<Arc<DeleteFile>>> {
         let named = self.positions_by_file.get(path).into_iter().flatten();
         let prefixed = self
             .positions_by_prefix
@@ -252,7 +258,7 @@ impl<'a> Index<'a> {
         let found = named.chain(prefixed.flatten()).chain(partition.filter(may_be_in));
         let found: Vec<&DeleteEntry> =
             found.filter(|entry| entry.sequence_number >= data.entry.sequence_number).copied().collect();
-        found.into_iter().map(|entry| self.file(entry)).collect()
+        found.into_iter().map(|entry| self.file(entry, source)).collect()
     }
 
     /// The groups of equality deletes of which some may be about a data file.
@@ -282,7 +288,7 @@ impl<'a> Index<'a> {
         let groups = std::mem::take(&mut self.groups);
         let list = |group: &Group<'a>| {
             let needed = group.files.iter().zip(&group.needed).filter(|(_, needed)| **needed);
-            let files: Vec<_> = needed.map(|((entry, _), _)| self.file(entry)).collect();
+            let files = needed.map(|((entry, _), _)| self.file(entry, source)).collect::<Result<Vec<_>>>()?;
             if files.is_empty() {
                 return Ok(None);
             }
@@ -292,16 +298,26 @@ impl<'a> Index<'a> {
         groups.iter().map(list).collect()
     }
 
-    fn file(&mut self, entry: &'a DeleteEntry) -> Arc<DeleteFile> {
+    fn file(&mut self, entry: &'a DeleteEntry, source: &Source<'_>) -> Result<Arc<DeleteFile>> {
+        readable(entry, source)?;
         let new = || {
             Arc::new(DeleteFile {
                 uri: entry.path.to_string(),
+                format: entry.format,
                 size_bytes: entry.size_bytes,
                 record_count: entry.record_count,
                 data_sequence_number: entry.sequence_number,
             })
         };
-        Arc::clone(self.files.entry(&entry.path).or_insert_with(new))
+        Ok(Arc::clone(self.files.entry(&entry.path).or_insert_with(new)))
+    }
+}
+
+/// Fails for a delete file that cannot be read. Asked of those only that are about a planned file.
+fn readable(entry: &DeleteEntry, source: &Source<'_>) -> Result<()> {
+    match entry.unsupported {
+        Some(feature) => Err(source.refuse(feature, &entry.path)),
+        None => Ok(()),
     }
 }
 

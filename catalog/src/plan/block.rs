@@ -18,8 +18,8 @@ use crate::error::Result;
 #[cfg(test)]
 use crate::iceberg::Manifest;
 use crate::iceberg::{
-    ColumnBounds, DataFile, ManifestFile, ManifestHead, Metadata, PartitionField, PartitionSummary,
-    read_manifest,
+    ColumnBounds, DataFile, FileFormat, ManifestFile, ManifestHead, Metadata, PartitionField,
+    PartitionSummary, read_manifest,
 };
 use crate::name::TableName;
 
@@ -102,13 +102,14 @@ pub(crate) struct FileBlock {
     /// The same as values, and the fields of the spec that these are of.
     tuples: Box<[Box<[Option<ScalarValue>]>]>,
     partition_fields: Box<[i32]>,
-    /// Why some file cannot be read, if one cannot.
-    pub(super) unsupported: Option<&'static str>,
 }
 
 /// The numbers of one file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileEntry {
+    pub(super) format: tarn_scan::FileFormat,
+    /// What makes it unreadable for us, if anything.
+    pub(super) unsupported: Option<&'static str>,
     pub(super) size_bytes: u64,
     pub(super) record_count: u64,
     pub(super) sequence_number: i64,
@@ -188,6 +189,14 @@ impl FileBlock {
     }
 }
 
+/// The format as a scan has it. Of a file that is not supported, which no scan sees, it does not matter.
+pub(super) fn scan_format(format: FileFormat) -> tarn_scan::FileFormat {
+    match format {
+        FileFormat::Avro => tarn_scan::FileFormat::Avro,
+        FileFormat::Parquet | FileFormat::Orc | FileFormat::Puffin => tarn_scan::FileFormat::Parquet,
+    }
+}
+
 /// Takes in the files of a manifest one by one.
 struct FileBlockBuilder {
     head: ManifestHead,
@@ -201,7 +210,6 @@ struct FileBlockBuilder {
     containers: Builder,
     partitions: Partitions,
     tuples: Vec<Box<[Option<ScalarValue>]>>,
-    unsupported: Option<&'static str>,
 }
 
 impl FileBlockBuilder {
@@ -224,7 +232,6 @@ impl FileBlockBuilder {
             containers: Builder::default(),
             partitions: Partitions::default(),
             tuples: Vec::new(),
-            unsupported: None,
         })
     }
 
@@ -238,7 +245,6 @@ impl FileBlockBuilder {
             }
             values.pad(self.files.len() + 1);
         }
-        self.unsupported = self.unsupported.or(file.unsupported);
         self.paths.push(&file.path);
         self.offsets.extend_from_slice(&file.split_offsets);
         self.offset_ends.push(self.offsets.len());
@@ -248,6 +254,8 @@ impl FileBlockBuilder {
             self.tuples.push(file.partition.into_boxed_slice());
         }
         self.files.push(FileEntry {
+            format: scan_format(file.format),
+            unsupported: file.unsupported,
             size_bytes: file.size_bytes,
             record_count: file.record_count,
             sequence_number: file.sequence_number,
@@ -275,7 +283,6 @@ impl FileBlockBuilder {
             partitions: self.partitions.keys.into_boxed_slice(),
             tuples: self.tuples.into_boxed_slice(),
             partition_fields: fields.iter().map(|field| field.field_id).collect(),
-            unsupported: self.unsupported,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tarn_scan::write::Transform;
 
-use super::block::column_cell;
+use super::block::{column_cell, scan_format};
 use super::containers::Cell;
 use super::partition_key::PartitionKey;
 use crate::error::{Error, Result};
@@ -18,14 +18,15 @@ pub(crate) struct DeleteBlock {
     /// Whether the spec splits nothing: then equality deletes hold for the files of every spec.
     pub(super) unpartitioned: bool,
     pub(super) files: Vec<DeleteEntry>,
-    /// Why some file cannot be read, if one cannot.
-    pub(super) unsupported: Option<&'static str>,
 }
 
 /// One delete file.
 #[derive(Debug)]
 pub(super) struct DeleteEntry {
     pub(super) path: Box<str>,
+    pub(super) format: tarn_scan::FileFormat,
+    /// What makes it unreadable for us, if anything.
+    pub(super) unsupported: Option<&'static str>,
     pub(super) size_bytes: u64,
     pub(super) record_count: u64,
     pub(super) sequence_number: i64,
@@ -58,7 +59,6 @@ impl DeleteBlock {
     }
 
     pub(super) fn new(manifest: Manifest, table: &TableName, file: &str) -> Result<Self> {
-        let unsupported = manifest.files.iter().find_map(|file| file.unsupported);
         let corrupt = |reason: &str| Error::Corrupt {
             table: table.clone(),
             file: file.to_owned(),
@@ -66,16 +66,9 @@ impl DeleteBlock {
         };
         let fields = &manifest.head.spec.fields;
         let unpartitioned = fields.iter().all(|field| field.transform == Some(Transform::Void));
-        let files = match unsupported {
-            Some(_) => Vec::new(),
-            None => manifest
-                .files
-                .iter()
-                .map(|file| entry(file, &manifest))
-                .collect::<Result<_, _>>()
-                .map_err(corrupt)?,
-        };
-        Ok(Self { spec_id: manifest.head.spec.id, unpartitioned, files, unsupported })
+        let files = manifest.files.iter().map(|file| entry(file, &manifest));
+        let files = files.collect::<Result<_, _>>().map_err(corrupt)?;
+        Ok(Self { spec_id: manifest.head.spec.id, unpartitioned, files })
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -111,6 +104,8 @@ fn entry(file: &DataFile, manifest: &Manifest) -> Result<DeleteEntry, &'static s
     };
     Ok(DeleteEntry {
         path: file.path.as_str().into(),
+        format: scan_format(file.format),
+        unsupported: file.unsupported,
         size_bytes: file.size_bytes,
         record_count: file.record_count,
         sequence_number: file.sequence_number,

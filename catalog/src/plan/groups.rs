@@ -2,14 +2,15 @@
 //!
 //! If there are fewer files than partitions, large ones are split, where a row
 //! group begins if that is known. A row group belongs to the range that its
-//! start lies in, so any split is right; these are also even.
+//! start lies in, so any split is right; these are also even. An Avro file is
+//! one piece: it would be read whole by one of the tasks anyway.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tarn_scan::{FileTask, PlannedFile};
+use tarn_scan::{FileFormat, FileTask, PlannedFile};
 
 use super::FilePlan;
 
@@ -25,7 +26,10 @@ pub(crate) fn group(plan: &FilePlan, partitions: usize, range_bytes_min: u64) ->
     let range_bytes = (plan.bytes_planned / partitions as u64).max(range_bytes_min);
     let mut pieces = Vec::with_capacity(partitions);
     for (index, file) in plan.files.iter().enumerate() {
-        let ranges = split(file.task.size_bytes, plan.split_offsets(index), range_bytes);
+        let ranges = match file.task.format {
+            FileFormat::Parquet => split(file.task.size_bytes, plan.split_offsets(index), range_bytes),
+            FileFormat::Avro => std::iter::once(0..file.task.size_bytes).collect(),
+        };
         if ranges.len() == 1 {
             pieces.push(file.clone());
             continue;

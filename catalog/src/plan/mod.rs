@@ -134,23 +134,39 @@ pub(crate) struct Source<'a> {
     pub(crate) partition: &'a Fields,
 }
 
+impl Source<'_> {
+    /// Fails if a file that is kept cannot be read.
+    fn check(&self, blocks: &[Arc<FileBlock>], kept: &[bool]) -> Result<()> {
+        let files = blocks.iter().flat_map(|block| block.files.iter().enumerate().map(move |at| (block, at)));
+        let mut kept = files.zip(kept).filter(|(_, kept)| **kept).map(|(file, _)| file);
+        match kept.find_map(|(block, (at, file))| file.unsupported.map(|feature| (feature, block, at))) {
+            Some((feature, block, at)) => Err(self.refuse(feature, &block.paths.get(at))),
+            None => Ok(()),
+        }
+    }
+
+    /// Says that this file of the table cannot be read, and why.
+    fn refuse(&self, feature: &str, file: &str) -> Error {
+        Error::NotSupported { table: self.table.clone(), feature: format!("{feature} (file {file:?})") }
+    }
+}
+
 /// Plans the files of a snapshot that may hold rows which the filters let through.
 pub(crate) async fn plan_files(source: Source<'_>, filters: &[Expr]) -> Result<FilePlan> {
     let Some(snapshot) = source.snapshot else {
         return Ok(FilePlan::empty(source.schema));
     };
     let Source { table, metadata, schema, files, .. } = source;
-    let refuse = |feature: &str| Error::NotSupported { table: table.clone(), feature: feature.to_owned() };
     if snapshot.encrypted || metadata.is_encrypted() {
-        return Err(refuse("encryption"));
+        return Err(Error::NotSupported { table: table.clone(), feature: "encryption".to_owned() });
     }
     let list = files.list(table, metadata, snapshot).await?;
     let is_live = |deletes: bool| -> Vec<bool> {
         list.files.iter().map(|line| line.deletes == deletes && line.live_files != Some(0)).collect()
     };
     let (live, live_deletes) = (is_live(false), is_live(true));
-    if list.files.iter().any(|manifest| manifest.encrypted) {
-        return Err(refuse("encryption"));
+    if let Some(manifest) = list.files.iter().find(|manifest| manifest.encrypted) {
+        return Err(source.refuse("encryption", &manifest.path));
     }
 
     let predicate = prune::predicate(filters, schema);
@@ -163,15 +179,10 @@ pub(crate) async fn plan_files(source: Source<'_>, filters: &[Expr]) -> Result<F
         load_blocks(&source, &list, &chosen),
         load_deletes(&source, &list, &chosen_deletes)
     )?;
-    if let Some(feature) = deletes.iter().find_map(|block| block.unsupported) {
-        return Err(refuse(feature));
-    }
-    if let Some(feature) = blocks.iter().find_map(|block| block.unsupported) {
-        return Err(refuse(feature));
-    }
 
     let containers: Vec<_> = blocks.iter().map(|block| &block.containers).collect();
     let kept = prune::keep(predicate.as_ref(), schema, &containers);
+    source.check(&blocks, &kept)?;
     let mut plan = collect(schema, blocks, &kept, source.partition);
     assign::assign(&mut plan, &source, &deletes)?;
     statistics::forget_bounds_of_casts(&mut plan.statistics, schema, filters);
@@ -259,6 +270,7 @@ fn file_task(block: &FileBlock, index: usize, partition: &Fields) -> FileTask {
     }
     FileTask {
         uri: block.paths.get(index),
+        format: file.format,
         size_bytes: file.size_bytes,
         record_count: file.record_count,
         range: None,

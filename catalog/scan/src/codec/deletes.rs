@@ -8,7 +8,7 @@ use datafusion::common::Result;
 use datafusion_proto::protobuf;
 use prost::Message;
 
-use super::message::external;
+use super::message::{external, format, format_number};
 use crate::deletes::{self, Deletes, EqualityKey};
 use crate::error::Error;
 
@@ -22,6 +22,8 @@ pub(super) struct DeleteFile {
     record_count: u64,
     #[prost(int64, tag = "4")]
     data_sequence_number: i64,
+    #[prost(uint32, tag = "5")]
+    format: u32,
 }
 
 /// A list of equality deletes, its files by index.
@@ -102,6 +104,7 @@ impl Writer {
             size_bytes: file.size_bytes,
             record_count: file.record_count,
             data_sequence_number: file.data_sequence_number,
+            format: format_number(file.format),
         });
         self.file_indexes.insert(file.clone(), index);
         index
@@ -133,14 +136,16 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(files: Vec<DeleteFile>, lists: Vec<EqualityList>) -> Result<Self> {
         let file = |file: DeleteFile| {
-            Arc::new(deletes::DeleteFile {
+            Ok(Arc::new(deletes::DeleteFile {
                 uri: file.uri,
                 size_bytes: file.size_bytes,
                 record_count: file.record_count,
                 data_sequence_number: file.data_sequence_number,
-            })
+                format: format(file.format)?,
+            }))
         };
-        let mut reader = Self { files: files.into_iter().map(file).collect(), lists: Vec::new() };
+        let files = files.into_iter().map(file).collect::<Result<_>>()?;
+        let mut reader = Self { files, lists: Vec::new() };
         let key = |key: Key| {
             let missing = || Error::Codec("a key of equality deletes without its column".to_owned());
             let field = Field::try_from(key.field.as_ref().ok_or_else(missing)?).map_err(external)?;

@@ -7,7 +7,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::task::FileTask;
+use crate::task::{FileFormat, FileTask};
 
 /// A leaf: the stock encoding of the Parquet scan within, and what that encoding leaves out.
 #[derive(Clone, PartialEq, Message)]
@@ -71,6 +71,8 @@ pub(super) struct File {
     first_row_id: Option<i64>,
     #[prost(message, optional, tag = "9")]
     deletes: Option<super::deletes::References>,
+    #[prost(uint32, tag = "10")]
+    format: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -117,6 +119,7 @@ impl File {
             range: task.range.as_ref().map(|range| Range { start: range.start, end: range.end }),
             first_row_id: task.first_row_id,
             deletes: deletes.references(&task.deletes)?,
+            format: format_number(task.format),
         })
     }
 
@@ -136,7 +139,23 @@ impl File {
             data_sequence_number: self.data_sequence_number,
             first_row_id: self.first_row_id,
             deletes: deletes.resolve(self.deletes)?,
+            format: format(self.format)?,
         })
+    }
+}
+
+pub(super) fn format_number(format: FileFormat) -> u32 {
+    match format {
+        FileFormat::Parquet => 0,
+        FileFormat::Avro => 1,
+    }
+}
+
+pub(super) fn format(number: u32) -> Result<FileFormat> {
+    match number {
+        0 => Ok(FileFormat::Parquet),
+        1 => Ok(FileFormat::Avro),
+        other => Err(Error::Codec(format!("file format {other}")).into()),
     }
 }
 

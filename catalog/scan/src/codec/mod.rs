@@ -42,7 +42,7 @@ use crate::task::{FileTask, TableScan};
 
 const MAGIC: &[u8; 4] = b"TARN";
 /// Scheduler and executors of one cluster run one version; another is refused, not guessed at.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const TAG_SCAN: u8 = 1;
 const TAG_WRITE: u8 = 2;
 

@@ -10,6 +10,7 @@ use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionC
 use datafusion_proto::protobuf::PhysicalPlanNode;
 
 use super::*;
+use crate::task::FileFormat;
 use crate::testing::{Table, field, run, text};
 use crate::{
     DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, scan_of, with_groups, with_query_id,
@@ -88,7 +89,13 @@ async fn everything_about_a_scan_survives() {
 #[tokio::test]
 async fn deletes_survive_and_are_sent_once() {
     let file = |uri: &str| {
-        Arc::new(DeleteFile { uri: uri.to_owned(), size_bytes: 9, record_count: 3, data_sequence_number: 4 })
+        Arc::new(DeleteFile {
+            uri: uri.to_owned(),
+            format: FileFormat::Avro,
+            size_bytes: 9,
+            record_count: 3,
+            data_sequence_number: 4,
+        })
     };
     let nested = DataType::Struct(vec![field(8, "x", DataType::Int32)].into());
     let key = EqualityKey { field: Arc::new(field(7, "gone", nested)), path: vec![8] };

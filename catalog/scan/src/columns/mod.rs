@@ -10,9 +10,11 @@
 //! a file whose names differ from the table's is shown to them under the
 //! table's names: that way statistics, page indexes, bloom filters and row
 //! filters all follow the ids with no code of their own. Files that agree
-//! with the table, nearly all, are left as they are. A problem with a column
+//! with the table, nearly all, are left as they are. The columns of an Avro
+//! file are found the same way, see `avro`. A problem with a column
 //! is an error only for a scan that uses the column.
 
+mod avro;
 mod name_mapping;
 mod rename;
 mod types;
@@ -21,6 +23,7 @@ pub mod default;
 mod metadata;
 mod reshape;
 
+pub(crate) use avro::{AvroColumns, AvroType};
 pub use metadata::MetadataColumn;
 pub(crate) use reshape::{Constants, Part, Reshape, ReshapeExpr};
 
@@ -149,7 +152,7 @@ fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileC
         .then(|| Arc::new(SchemaDescriptor::new(Arc::clone(&shown))));
     let descriptor = renamed.as_ref().unwrap_or(schema);
     let stored = parquet_to_arrow_schema(descriptor, None).map_err(damaged)?;
-    Ok(match_columns(scan, &stored, descriptor, renamed.clone()))
+    Ok(match_columns(scan, &stored, types::Leaves::new(descriptor), renamed.clone()))
 }
 
 /// A file without ids is read by the table's name mapping. Without one, its columns are in tables of version 1 those
@@ -176,12 +179,11 @@ fn identify(scan: &TableScan, root: &TypePtr, file: &str) -> Result<TypePtr> {
 fn match_columns(
     scan: &TableScan,
     stored: &Schema,
-    descriptor: &SchemaDescriptor,
+    mut leaves: types::Leaves<'_>,
     renamed: Option<SchemaDescPtr>,
 ) -> FileColumns {
     let by_id: HashMap<i32, usize> =
         scan.schema.fields().iter().enumerate().filter_map(|(i, f)| Some((field_id(f)?, i))).collect();
-    let mut leaves = types::Leaves::new(descriptor);
     let mut problems = Vec::new();
     let mut present = HashSet::new();
     let mut fields = Vec::with_capacity(stored.fields().len());

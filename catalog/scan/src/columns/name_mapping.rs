@@ -16,11 +16,11 @@ use super::rename::{Repeated, Shape, with};
 #[derive(Debug, Deserialize)]
 pub(super) struct MappedField {
     #[serde(rename = "field-id")]
-    field_id: Option<i32>,
+    pub(super) field_id: Option<i32>,
     #[serde(default)]
     names: Vec<String>,
     #[serde(default)]
-    fields: Vec<MappedField>,
+    pub(super) fields: Vec<MappedField>,
 }
 
 /// Reads the property.
@@ -75,6 +75,7 @@ fn assign_repeated(outer: &TypePtr, repeated: &TypePtr, mapped: &MappedField) ->
     }
 }
 
-fn find<'a>(mapping: &'a [MappedField], name: &str) -> Option<&'a MappedField> {
+/// What the mapping says of a name.
+pub(super) fn find<'a>(mapping: &'a [MappedField], name: &str) -> Option<&'a MappedField> {
     mapping.iter().find(|field| field.names.iter().any(|known| known == name))
 }

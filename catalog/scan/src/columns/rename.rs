@@ -43,19 +43,23 @@ pub(super) fn duplicate_root_id(root: &TypePtr) -> Option<i32> {
 
 /// The schema with the table's names; the same pointer if they agree already.
 pub(super) fn to_table_names(root: &TypePtr, table: &Schema) -> Result<TypePtr> {
-    let mut names = Names::default();
-    names.collect(table.fields());
-    rename_children(root, &names, None, |_| true)
+    rename_children(root, &Names::of_table(table), None, |_| true)
 }
 
 /// Names that the table gives to root columns and to fields of structs.
 #[derive(Default)]
-struct Names<'a> {
+pub(super) struct Names<'a> {
     by_id: HashMap<i32, &'a str>,
     taken: HashSet<&'a str>,
 }
 
 impl<'a> Names<'a> {
+    pub(super) fn of_table(table: &'a Schema) -> Self {
+        let mut names = Self::default();
+        names.collect(table.fields());
+        names
+    }
+
     fn collect(&mut self, fields: &'a Fields) {
         for field in fields {
             if let Some(id) = field_id(field) {
@@ -81,7 +85,7 @@ impl<'a> Names<'a> {
     }
 
     /// The name of a column that has this id and this name in the file.
-    fn of(&self, id: Option<i32>, own: &str, position: usize) -> String {
+    pub(super) fn of(&self, id: Option<i32>, own: &str, position: usize) -> String {
         match id.and_then(|id| self.by_id.get(&id)) {
             Some(name) => (*name).to_owned(),
             None if self.taken.contains(own) => format!("{HIDDEN}{position}"),

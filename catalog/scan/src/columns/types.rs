@@ -18,7 +18,8 @@ use crate::task::field_id;
 
 /// Walks the file's leaf columns in step with its Arrow types.
 pub(super) struct Leaves<'a> {
-    descriptor: &'a SchemaDescriptor,
+    /// `None` for a file of another format.
+    descriptor: Option<&'a SchemaDescriptor>,
     next: usize,
     /// Required fields that the file lacks: it can be read where each has a value by the file's partition.
     missing: Vec<Problem>,
@@ -26,7 +27,12 @@ pub(super) struct Leaves<'a> {
 
 impl<'a> Leaves<'a> {
     pub(super) fn new(descriptor: &'a SchemaDescriptor) -> Self {
-        Self { descriptor, next: 0, missing: Vec::new() }
+        Self { descriptor: Some(descriptor), next: 0, missing: Vec::new() }
+    }
+
+    /// Of a file that is not Parquet.
+    pub(super) fn none() -> Self {
+        Self { descriptor: None, next: 0, missing: Vec::new() }
     }
 
     /// Passes over all leaves of a column.
@@ -42,7 +48,8 @@ impl<'a> Leaves<'a> {
     fn take(&mut self) -> Option<PhysicalType> {
         let index = self.next;
         self.next += 1;
-        (index < self.descriptor.num_columns()).then(|| self.descriptor.column(index).physical_type())
+        let descriptor = self.descriptor?;
+        (index < descriptor.num_columns()).then(|| descriptor.column(index).physical_type())
     }
 }
 

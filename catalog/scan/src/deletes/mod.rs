@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 
+use crate::task::FileFormat;
+
 pub(crate) use cache::{DeleteCache, Loader, ScanDeletes};
 pub use rows::{position_deletes, vector_positions};
 
@@ -50,11 +52,13 @@ impl Deletes {
     }
 }
 
-/// A Parquet file of deletes.
+/// A file of deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DeleteFile {
     /// Location exactly as in the manifest.
     pub uri: String,
+    /// How it is written.
+    pub format: FileFormat,
     /// Its length.
     pub size_bytes: u64,
     /// Its rows.

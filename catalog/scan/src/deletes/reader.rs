@@ -34,6 +34,7 @@ pub(super) async fn read(
     let morselizer = source.create_morselizer(Arc::clone(store), &config, 0)?;
     let task = FileTask {
         uri: file.uri.clone(),
+        format: file.format,
         size_bytes: file.size_bytes,
         record_count: file.record_count,
         data_sequence_number: file.data_sequence_number,

@@ -49,6 +49,7 @@ fn delete_file(
     let task = write(&table.folder.path().join(name), columns, WriterProperties::builder().build());
     Arc::new(DeleteFile {
         uri: task.uri,
+        format: task.format,
         size_bytes: task.size_bytes,
         record_count: task.record_count,
         data_sequence_number: sequence_number,

@@ -1,4 +1,4 @@
-//! The file source: DataFusion's Parquet source, reading as an Iceberg table.
+//! The file source: DataFusion's Parquet source, reading as an Iceberg table. Avro files have a reader here (`avro`).
 //!
 //! [`IcebergSource`] sits inside the stock `DataSourceExec(FileScanConfig)`,
 //! which both engines know how to slice. It leaves planning (projection,
@@ -9,6 +9,7 @@
 //! file tasks without a word.
 
 mod adapter;
+mod avro;
 mod footer;
 mod morsel;
 mod pushdown;

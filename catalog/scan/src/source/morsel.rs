@@ -3,6 +3,7 @@
 //! ```text
 //!   plan_file ── pruned by a dynamic filter already? ── none
 //!       └─ pending: footer, deletes (caches) ── resolve columns ── inner.plan_file ── morsels, filtered, counted
+//!                   header, if it is Avro    ── likewise        ── avro::planner ──┘
 //! ```
 //!
 //! Everything that fails on the way names the table and the file.
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics, internal_err};
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
@@ -20,6 +22,7 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::expressions::DynamicFilterTracking;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
 use datafusion::physical_optimizer::pruning::FilePruner;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet};
@@ -35,15 +38,19 @@ use parquet::arrow::RowNumber;
 
 use super::IcebergSource;
 use super::adapter::{ColumnAdapterFactory, Given, GivenByFile, ROW_NUMBER};
+use super::avro;
 use super::footer::{self, Footers};
 use super::reader::{LoadedFooter, ReaderFactory};
-use crate::columns::{FileColumns, MetadataColumn, Resolver, marked};
+use crate::columns::{AvroColumns, FileColumns, MetadataColumn, Resolver, marked};
 use crate::deletes::{EqualityFilter, EqualityKey, KeyColumns, Loader, keys_of};
 use crate::error::{Blame, Error, blame};
 use crate::metrics::ROWS;
 use crate::observer::ScanObserver;
 use crate::storage::attachments;
-use crate::task::{FileTask, TableScan, field_id};
+use crate::task::{FileFormat, FileTask, TableScan, field_id};
+
+/// Rows of a batch if nobody has said how many.
+const BATCH_ROWS_DEFAULT: usize = 8192;
 
 /// Opens the files of one partition.
 pub(super) struct IcebergMorselizer {
@@ -234,6 +241,9 @@ impl Opener {
         mut file: PartitionedFile,
         task: &FileTask,
     ) -> Result<Box<dyn MorselPlanner>> {
+        if task.format == FileFormat::Avro {
+            return self.open_avro(reading, file, task).await;
+        }
         let (footer, size) = self.footers.load(&file.object_meta).await?;
         file.object_meta.size = size;
         let metadata = footer.file_metadata();
@@ -267,6 +277,41 @@ impl Opener {
         let mut config = reading.config.clone();
         config.expr_adapter_factory = Some(Arc::new(ColumnAdapterFactory::new(given)));
         reading.source.create_morselizer(Arc::clone(&self.store), &config, self.partition)?.plan_file(file)
+    }
+
+    async fn open_avro(
+        &self,
+        reading: &Reading,
+        file: PartitionedFile,
+        task: &FileTask,
+    ) -> Result<Box<dyn MorselPlanner>> {
+        // All of the file belongs to the range that it begins in.
+        if range(&file).is_some_and(|range| range.start > 0) {
+            return Ok(Box::new(Pruned));
+        }
+        let place = avro::Place { table: self.report.scan.table.clone(), uri: task.uri.clone() };
+        let meta = &file.object_meta;
+        let container = avro::Container::open(&self.store, &meta.location, meta.size, place).await?;
+        let selection = self.deletes.selection(&task.uri, &task.deletes, task.record_count).await?;
+        let columns = AvroColumns::resolve(&reading.scan, container.schema(), &task.uri)?;
+        let ids: Vec<i32> = task.constants.iter().map(|(id, _)| *id).collect();
+        columns.columns.check(&reading.scan, &task.uri, &reading.used, &ids)?;
+        let given = reading.given(&columns.columns, task)?;
+        let (table, stored) = (Arc::clone(&reading.scan.schema), avro::physical_schema(&columns));
+        let adapter = ColumnAdapterFactory::new(given).create(table, stored)?;
+        let Some(projection) = reading.source.projection() else {
+            return internal_err!("a Parquet source without a projection");
+        };
+        let filters = reading.source.table_parquet_options().global.pushdown_filters;
+        let wanted = avro::Wanted {
+            projection,
+            // Otherwise whoever asked filters again.
+            predicate: reading.source.filter().filter(|_| filters),
+            output: Arc::new(projection.project_schema(reading.source.table_schema().table_schema())?),
+            selection: selection.map(ParquetRowSelection::into_inner),
+            batch_size: self.batch_size.unwrap_or(BATCH_ROWS_DEFAULT),
+        };
+        avro::planner(container, columns, adapter.as_ref(), wanted, task.record_count)
     }
 
     /// How to read a file with equality deletes, and what to take out of it then.

@@ -167,15 +167,33 @@ async fn a_dropped_column_is_found_in_an_older_schema_and_an_unknown_one_is_dama
 }
 
 #[test]
-fn delete_files_that_say_too_little_are_damage_and_other_formats_are_refused_by_name() {
+fn delete_files_that_say_too_little_are_damage() {
     let name = TableName::new("c", "s", "t");
     let block = |line: Line| DeleteBlock::new(manifest(spec(0, &[]), &[line]), &name, "m.avro");
     assert!(block(Line { referenced_data_file: None, ..vector("a", 1, 1) }).is_err());
     assert!(block(Line { content_offset: Some(-4), ..vector("a", 1, 1) }).is_err());
     assert!(block(Line { content_size_bytes: None, ..vector("a", 1, 1) }).is_err());
     assert!(block(Line { equality_ids: Vec::new(), ..equality("e", 1) }).is_err());
-    let orc = block(Line { unsupported: Some("an ORC delete file"), ..positions("p", 1) }).unwrap();
-    assert_eq!(orc.unsupported, Some("an ORC delete file"));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_refused_by_name_if_it_is_needed() {
+    let orc = |what, line: Line| Line { unsupported: Some(what), format: FileFormat::Orc, ..line };
+    let deletes = |line: Line| vec![manifest(spec(0, &[]), &[orc("an ORC delete file", line)])];
+    let data_files = || vec![manifest(spec(0, &[]), &[data("a", 3)])];
+    for line in [positions("p", 5), equality("p", 5)] {
+        let error = plan(data_files(), deletes(line)).await.unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::NotSupported);
+        let error = error.to_string();
+        assert!(["c.s.t", "an ORC delete file", "\"p\""].iter().all(|part| error.contains(part)), "{error}");
+    }
+    // What it deletes is older than all data files.
+    for line in [positions("p", 2), equality("p", 3)] {
+        assert_eq!(found(&plan(data_files(), deletes(line)).await.unwrap()), ["a:"]);
+    }
+    let data_files = vec![manifest(spec(0, &[]), &[data("a", 1), orc("an ORC data file", data("b", 1))])];
+    let error = plan(data_files, Vec::new()).await.unwrap_err().to_string();
+    assert!(error.contains("an ORC data file") && error.contains("\"b\""), "{error}");
 }
 
 /// Each file with its deletes, sorted.
@@ -230,6 +248,7 @@ async fn plan(data: Vec<Manifest>, deletes: Vec<Manifest>) -> Result<FilePlan> {
         .map(|manifest| DeleteBlock::new(manifest, &name, "d.avro").map(Arc::new))
         .collect::<Result<_>>()?;
     let kept = vec![true; blocks.iter().map(|block| block.files.len()).sum()];
+    source.check(&blocks, &kept)?;
     let mut plan = collect(&schema, blocks, &kept, &partition);
     assign(&mut plan, &source, &deletes)?;
     Ok(plan)
