@@ -249,7 +249,10 @@ impl Loader {
         };
         let reads: Vec<_> = list.files.iter().map(read).collect();
         stream::iter(reads).buffer_unordered(READS_CONCURRENT_MAX).try_collect::<()>().await?;
-        let held = Held { value: index.into_inner(), reservation };
+        let mut index = index.into_inner();
+        index.finish();
+        reservation.try_resize(index.heap_bytes())?;
+        let held = Held { value: index, reservation };
         Ok(LoadedIndex { list: Arc::clone(list), index: Arc::new(held) })
     }
 

@@ -4,10 +4,11 @@
 //! there with a higher number than that of its data file. Keys are compared as
 //! Java does it: NULL equals NULL, NaN equals NaN, and the two zeros differ.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, StructArray, make_array};
-use arrow::buffer::NullBuffer;
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, make_array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
@@ -21,6 +22,9 @@ const BOXED_ENTRY_BYTES: usize = 24 + 8 + 16;
 /// What an entry of a map of integers takes.
 const INTEGER_ENTRY_BYTES: usize = 17;
 
+/// Bits for each key, of which one in so many is taken by chance.
+const PRESENCE_BITS: usize = 16;
+
 /// Where a key is: a column, and positions that lead into structs below it.
 pub(super) type Place = (usize, Vec<usize>);
 
@@ -30,6 +34,7 @@ pub(super) struct EqualityIndex {
     types: Vec<DataType>,
     keys: Keys,
     key_bytes: usize,
+    present: Presence,
 }
 
 #[derive(Debug)]
@@ -45,12 +50,9 @@ impl EqualityIndex {
         let types = keys.iter().map(leaf_type).collect::<Result<Vec<_>>>()?;
         let keys = match types.as_slice() {
             [one] if is_integer(one) => Keys::Integers { numbers: HashMap::default(), null: None },
-            _ => Keys::Rows {
-                converter: RowConverter::new(types.iter().cloned().map(SortField::new).collect())?,
-                numbers: HashMap::default(),
-            },
+            _ => Keys::Rows { converter: row_converter(&types)?, numbers: HashMap::default() },
         };
-        Ok(Self { types, keys, key_bytes: 0 })
+        Ok(Self { types, keys, key_bytes: 0, present: Presence::default() })
     }
 
     /// Takes in keys that are deleted with this sequence number.
@@ -82,35 +84,52 @@ impl EqualityIndex {
         Ok(())
     }
 
+    /// Says that all keys are in.
+    pub(super) fn finish(&mut self) {
+        self.present = match &self.keys {
+            Keys::Integers { numbers, .. } => {
+                Presence::new(numbers.len(), numbers.keys().map(|key| mix(*key as u64)))
+            }
+            Keys::Rows { numbers, .. } => {
+                let hashes = numbers.keys().map(|key| mix(numbers.hasher().hash_one(&key[..])));
+                Presence::new(numbers.len(), hashes)
+            }
+        };
+    }
+
     /// For each row whether it stays, in a data file with this sequence number.
-    pub(super) fn kept(
-        &self,
-        columns: &[ArrayRef],
-        data_sequence_number: i64,
-    ) -> Result<BooleanBufferBuilder> {
+    pub(super) fn kept(&self, columns: &[ArrayRef], data_sequence_number: i64) -> Result<BooleanBuffer> {
         let columns = self.normalised(columns)?;
         let rows = columns.first().map_or(0, |column| column.len());
-        let mut kept = BooleanBufferBuilder::new(rows);
         let is_kept = |number: Option<&i64>| number.is_none_or(|number| *number <= data_sequence_number);
-        match &self.keys {
+        Ok(match &self.keys {
             Keys::Integers { numbers, null } => {
-                let values = columns[0].as_primitive::<Int64Type>();
-                match values.nulls() {
-                    None => values.values().iter().for_each(|value| kept.append(is_kept(numbers.get(value)))),
-                    Some(_) => values.iter().for_each(|value| {
-                        kept.append(is_kept(
-                            value.as_ref().map_or(null.as_ref(), |value| numbers.get(value)),
-                        ));
-                    }),
+                let column = columns[0].as_primitive::<Int64Type>();
+                let values = column.values();
+                let value_is_kept = |row: usize| {
+                    let value = values[row];
+                    !self.present.may_have(mix(value as u64)) || is_kept(numbers.get(&value))
+                };
+                match column.nulls() {
+                    None => BooleanBuffer::collect_bool(rows, value_is_kept),
+                    Some(nulls) => {
+                        let null_is_kept = is_kept(null.as_ref());
+                        let row_is_kept =
+                            |row| if nulls.is_valid(row) { value_is_kept(row) } else { null_is_kept };
+                        BooleanBuffer::collect_bool(rows, row_is_kept)
+                    }
                 }
             }
             Keys::Rows { converter, numbers } => {
-                for row in &converter.convert_columns(&columns)? {
-                    kept.append(is_kept(numbers.get(row.data())));
-                }
+                let keys = converter.convert_columns(&columns)?;
+                let row_is_kept = |row: usize| {
+                    let key = keys.row(row);
+                    let key = key.data();
+                    !self.present.may_have(mix(numbers.hasher().hash_one(key))) || is_kept(numbers.get(key))
+                };
+                BooleanBuffer::collect_bool(rows, row_is_kept)
             }
-        }
-        Ok(kept)
+        })
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -118,33 +137,89 @@ impl EqualityIndex {
             Keys::Integers { numbers, .. } => numbers.capacity() * INTEGER_ENTRY_BYTES,
             Keys::Rows { numbers, .. } => numbers.capacity() * BOXED_ENTRY_BYTES,
         };
-        size_of::<Self>() + entries + self.key_bytes
+        size_of::<Self>() + entries + self.key_bytes + self.present.bits.len() * size_of::<u64>()
     }
 
     /// The columns in the index's types, with one NaN, and numbers as such.
     fn normalised(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
-        let column = |(column, data_type): (&ArrayRef, &DataType)| {
-            let column = match column.data_type() == data_type {
-                true => Arc::clone(column),
-                false => cast(column, data_type)?,
-            };
-            Ok(match (data_type, &self.keys) {
-                (_, Keys::Integers { .. }) => cast(&column, &DataType::Int64)?,
-                (DataType::Float32, _) => {
-                    let one_nan = |value: f32| if value.is_nan() { f32::NAN } else { value };
-                    Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_nan))
-                        as ArrayRef
-                }
-                (DataType::Float64, _) => {
-                    let one_nan = |value: f64| if value.is_nan() { f64::NAN } else { value };
-                    Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one_nan))
-                        as ArrayRef
-                }
-                _ => column,
-            })
-        };
-        columns.iter().zip(&self.types).map(column).collect()
+        match &self.keys {
+            Keys::Integers { .. } => {
+                let column = as_type(&columns[0], &self.types[0])?;
+                Ok(vec![cast(&column, &DataType::Int64)?])
+            }
+            Keys::Rows { .. } => normalised(columns, &self.types),
+        }
     }
+}
+
+/// Which keys may be there, by one bit of their hash: nearly all rows stay, and most of them are done with here, in a
+/// small piece of memory.
+#[derive(Debug)]
+struct Presence {
+    bits: Vec<u64>,
+    /// How far a hash is shifted to be the number of a bit.
+    shift: u32,
+}
+
+impl Default for Presence {
+    /// Before anything is known, anything may be there.
+    fn default() -> Self {
+        Self { bits: vec![u64::MAX], shift: u64::BITS - 6 }
+    }
+}
+
+impl Presence {
+    fn new(keys: usize, hashes: impl Iterator<Item = u64>) -> Self {
+        let bits = keys.saturating_mul(PRESENCE_BITS).next_power_of_two().max(64);
+        let mut presence = Self { bits: vec![0; bits / 64], shift: u64::BITS - bits.trailing_zeros() };
+        for hash in hashes {
+            let bit = hash >> presence.shift;
+            presence.bits[(bit / 64) as usize] |= 1 << (bit % 64);
+        }
+        presence
+    }
+
+    #[inline]
+    fn may_have(&self, hash: u64) -> bool {
+        let bit = hash >> self.shift;
+        self.bits[(bit / 64) as usize] & (1 << (bit % 64)) != 0
+    }
+}
+
+/// Spreads numbers over the upper bits.
+#[inline]
+fn mix(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn row_converter(types: &[DataType]) -> Result<RowConverter> {
+    Ok(RowConverter::new(types.iter().cloned().map(SortField::new).collect())?)
+}
+
+fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
+    match column.data_type() == data_type {
+        true => Ok(Arc::clone(column)),
+        false => Ok(cast(column, data_type)?),
+    }
+}
+
+/// The columns in these types, with one NaN.
+fn normalised(columns: &[ArrayRef], types: &[DataType]) -> Result<Vec<ArrayRef>> {
+    let column = |(column, data_type): (&ArrayRef, &DataType)| {
+        let column = as_type(column, data_type)?;
+        Ok(match data_type {
+            DataType::Float32 => {
+                let one_nan = |value: f32| if value.is_nan() { f32::NAN } else { value };
+                Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_nan)) as ArrayRef
+            }
+            DataType::Float64 => {
+                let one_nan = |value: f64| if value.is_nan() { f64::NAN } else { value };
+                Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one_nan)) as ArrayRef
+            }
+            _ => column,
+        })
+    };
+    columns.iter().zip(types).map(column).collect()
 }
 
 fn is_integer(data_type: &DataType) -> bool {

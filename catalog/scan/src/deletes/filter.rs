@@ -105,7 +105,7 @@ impl EqualityFilter {
         for (loaded, keys) in self.indexes.iter().zip(&self.columns.keys) {
             let key = |(column, place): &Place| leaf(batch.column(self.visible + column), place);
             let keys = keys.iter().map(key).collect::<Result<Vec<_>>>()?;
-            let more = loaded.index().kept(&keys, self.data_sequence_number)?.finish();
+            let more = loaded.index().kept(&keys, self.data_sequence_number)?;
             kept = Some(match kept {
                 Some(kept) => &kept & &more,
                 None => more,
