@@ -38,7 +38,8 @@ mod testing;
 pub use codec::Codec;
 pub use columns::{MetadataColumn, default};
 pub use deletes::{
-    DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, position_deletes, vector_positions,
+    DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, JoinColumn, JoinedDeletes,
+    joined_schema, position_deletes, vector_positions,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{ScanView, scan_exec, scan_of, with_groups, with_query_id};

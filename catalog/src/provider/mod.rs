@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod answers_tests;
+mod anti_join;
 pub(crate) mod metadata_tables;
 mod table;
 
@@ -28,6 +29,20 @@ use crate::iceberg::{Metadata, Snapshot, TableSchema};
 use crate::metadata_cache::Files;
 use crate::name::TableName;
 use crate::plan::{self, FilePlan};
+
+/// What a session says of its scans: an extension of DataFusion's session config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// Memory that an index of a table's equality deletes may take, as far as planning can tell: what takes more is
+    /// joined, which can spill.
+    pub equality_delete_bytes_max: u64,
+}
+
+impl Default for ScanOptions {
+    fn default() -> Self {
+        Self { equality_delete_bytes_max: 256 << 20 }
+    }
+}
 
 /// Plans of more sets of filters than this are not kept in a pin.
 const PLANS_MAX: usize = 16;

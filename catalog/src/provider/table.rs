@@ -11,12 +11,15 @@ use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Result, Statistics};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::empty::EmptyExec;
-use tarn_scan::{MetadataColumn, TableScan, default};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use tarn_scan::{MetadataColumn, PlannedFile, TableScan, default};
 
-use super::PinnedTable;
-use crate::plan;
+use super::anti_join::{self, Joins};
+use super::{PinnedTable, ScanOptions};
+use crate::plan::{self, FilePlan};
 
 /// The table, for one query.
 pub(super) struct Provider {
@@ -53,9 +56,23 @@ impl Provider {
         Self { table, scan, partition, defaults }
     }
 
-    /// Columns that are not the table's own.
-    fn metadata_columns(&self) -> usize {
-        self.scan.schema.fields().len() - self.table.scan().schema.fields().len()
+    /// The leaf that reads these groups of the planned files. `scan` is the table with more columns behind its own.
+    fn exec(
+        &self,
+        scan: Arc<TableScan>,
+        plan: &FilePlan,
+        mut groups: Vec<Vec<PlannedFile>>,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+        options: &TableParquetOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let more = scan.schema.fields().len() - self.table.scan().schema.fields().len();
+        for file in groups.iter_mut().flatten().filter(|_| more > 0) {
+            let statistics = file.statistics.take().map(Arc::unwrap_or_clone);
+            file.statistics = statistics.map(|known| Arc::new(with_unknown(known, more)));
+        }
+        let statistics = with_unknown(plan.statistics.clone(), more);
+        tarn_scan::scan_exec(scan, groups, statistics, projection, limit, options)
     }
 }
 
@@ -111,16 +128,34 @@ impl TableProvider for Provider {
             _ => plan,
         };
         let range_bytes_min = state.config_options().optimizer.repartition_file_min_size as u64;
-        let mut groups = plan::group(&plan, state.config().target_partitions(), range_bytes_min);
-        for file in groups.iter_mut().flatten().filter(|_| self.metadata_columns() > 0) {
-            let statistics = file.statistics.take().map(Arc::unwrap_or_clone);
-            file.statistics = statistics.map(|known| Arc::new(with_unknown(known, self.metadata_columns())));
-        }
+        let partitions = state.config().target_partitions();
+        let mut groups = plan::group(&plan, partitions, range_bytes_min);
         let parquet = state.config_options().execution.parquet.clone();
         let options = TableParquetOptions { global: parquet, ..TableParquetOptions::default() };
-        let scan = Arc::clone(&self.scan);
-        let statistics = with_unknown(plan.statistics.clone(), self.metadata_columns());
-        Ok(tarn_scan::scan_exec(scan, groups, statistics, projection, limit, &options)?)
+        let options_of_scans =
+            state.config().get_extension::<ScanOptions>().map(|options| *options).unwrap_or_default();
+        let joined = anti_join::index_bytes(&plan.files) > options_of_scans.equality_delete_bytes_max;
+        if !joined {
+            let scan = Arc::clone(&self.scan);
+            return self.exec(scan, &plan, groups, projection, limit, &options);
+        }
+        let joins = Joins::take(&mut groups)?;
+        let columns = self.scan.schema.fields().len();
+        let fields: Vec<_> = self.scan.schema.fields().iter().cloned().chain(joins.columns()).collect();
+        let mut wanted = projection.cloned().unwrap_or_else(|| (0..columns).collect());
+        let visible = wanted.len();
+        wanted.extend(columns..fields.len());
+        let scan =
+            Arc::new(TableScan { schema: Arc::new(Schema::new(fields)), ..self.scan.as_ref().clone() });
+        // A limit would count deleted rows.
+        let data = self.exec(scan, &plan, groups, Some(&wanted), None, &options)?;
+        let rows = joins.apply(data, &self.scan, partitions, &options)?;
+        let schema = rows.schema();
+        let column = |index: usize| {
+            let name = schema.field(index).name();
+            (Arc::new(Column::new(name, index)) as Arc<dyn PhysicalExpr>, name.clone())
+        };
+        Ok(Arc::new(ProjectionExec::try_new((0..visible).map(column).collect::<Vec<_>>(), rows)?))
     }
 
     // Filters prune files here and row groups in the scan; single rows are left to the plan above.

@@ -21,6 +21,7 @@ use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
+use tarn_catalog::ScanOptions;
 use tarn_runtime::options::TarnOptions;
 
 pub use estimate::{Estimate, ScanEstimate, estimate};
@@ -120,6 +121,8 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
         range_bytes_min: usual.range_bytes_min.min(settings.split_bytes()),
     }
     .apply(&mut config);
+    let equality_delete_bytes_max = settings.equality_delete_bytes();
+    config.set_extension(Arc::new(ScanOptions { equality_delete_bytes_max }));
     let options = config.options_mut();
     options.execution.time_zone = Some(settings.timezone().to_string());
     options.execution.parquet.pushdown_filters = settings.pushdown_filters();

@@ -66,6 +66,12 @@ pub const SETTINGS: &[Setting] = &[
         check: |value| integer(value, 1, 1 << 30),
     },
     Setting {
+        name: "equality_delete_bytes",
+        description: "memory for an index of a table's equality deletes, 0 to 1099511627776: more are joined, which can spill",
+        default: "268435456",
+        check: |value| integer(value, 0, 1 << 40),
+    },
+    Setting {
         name: "wire_profile",
         description: "compat or native: which Arrow types results are sent in",
         default: "compat",
@@ -155,6 +161,11 @@ impl Settings {
     /// Bytes below which a data file is not cut into ranges.
     pub fn split_bytes(&self) -> u64 {
         self.known("split_bytes").parse().unwrap_or(8 << 20)
+    }
+
+    /// Bytes of memory that an index of a table's equality deletes may take.
+    pub fn equality_delete_bytes(&self) -> u64 {
+        self.known("equality_delete_bytes").parse().unwrap_or(256 << 20)
     }
 
     /// The wire profile's name: `compat` or `native`.

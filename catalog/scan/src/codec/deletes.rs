@@ -64,6 +64,19 @@ pub(super) struct References {
     vector: Option<Vector>,
     #[prost(uint32, repeated, tag = "3")]
     equality: Vec<u32>,
+    #[prost(message, repeated, tag = "4")]
+    joined: Vec<Joined>,
+}
+
+/// Deletes that a join takes away: their list, by index, has no files.
+#[derive(Clone, PartialEq, Message)]
+struct Joined {
+    #[prost(uint32, tag = "1")]
+    layer: u32,
+    #[prost(uint32, tag = "2")]
+    group: u32,
+    #[prost(uint32, tag = "3")]
+    list: u32,
 }
 
 /// Gathers what file tasks refer to.
@@ -87,7 +100,12 @@ impl Writer {
             size_bytes: vector.size_bytes,
             cardinality: vector.cardinality,
         });
+        let joined = |deletes: &deletes::JoinedDeletes| {
+            Ok(Joined { layer: deletes.layer, group: deletes.group, list: self.list(&deletes.list)? })
+        };
+        let joined = deletes.joined.iter().map(joined).collect::<Result<_>>()?;
         Ok(Some(References {
+            joined,
             positions: deletes.positions.iter().map(|file| self.file(file)).collect(),
             vector,
             equality: deletes.equality.iter().map(|list| self.list(list)).collect::<Result<_>>()?,
@@ -163,6 +181,10 @@ impl Reader {
         let Some(references) = references else {
             return Ok(Deletes::default());
         };
+        let joined = |joined: &Joined| {
+            let list = one(&self.lists, joined.list)?;
+            Ok(deletes::JoinedDeletes { layer: joined.layer, group: joined.group, list })
+        };
         Ok(Deletes {
             positions: pick(&self.files, &references.positions)?,
             vector: references.vector.map(|vector| deletes::DeletionVector {
@@ -172,15 +194,17 @@ impl Reader {
                 cardinality: vector.cardinality,
             }),
             equality: pick(&self.lists, &references.equality)?,
+            joined: references.joined.iter().map(joined).collect::<Result<_>>()?,
         })
     }
 }
 
-/// The things at these indexes; one that is not there is an error, as a delete that was lost would show rows.
 fn pick<T>(things: &[Arc<T>], indexes: &[u32]) -> Result<Vec<Arc<T>>> {
-    let one = |index: &u32| {
-        let found = things.get(*index as usize).map(Arc::clone);
-        Ok(found.ok_or_else(|| Error::Codec(format!("delete {index} of {}", things.len())))?)
-    };
-    indexes.iter().map(one).collect()
+    indexes.iter().map(|index| one(things, *index)).collect()
+}
+
+/// The thing at this index; one that is not there is an error, as a delete that was lost would show rows.
+fn one<T>(things: &[Arc<T>], index: u32) -> Result<Arc<T>> {
+    let found = things.get(index as usize).map(Arc::clone);
+    Ok(found.ok_or_else(|| Error::Codec(format!("delete {index} of {}", things.len())))?)
 }

@@ -13,7 +13,8 @@ use super::*;
 use crate::task::FileFormat;
 use crate::testing::{Table, field, run, text};
 use crate::{
-    DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, scan_of, with_groups, with_query_id,
+    DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, JoinedDeletes, scan_of, with_groups,
+    with_query_id,
 };
 
 fn codec() -> Codec {
@@ -101,10 +102,15 @@ async fn deletes_survive_and_are_sent_once() {
     let key = EqualityKey { field: Arc::new(field(7, "gone", nested)), path: vec![8] };
     let list = Arc::new(EqualityDeletes { keys: vec![key], files: vec![file("/e1"), file("/e2")] });
     let mut table = table();
-    table.task(0).deletes =
-        Deletes { positions: vec![file("/p"), file("/e2")], vector: None, equality: vec![Arc::clone(&list)] };
+    table.task(0).deletes = Deletes {
+        positions: vec![file("/p"), file("/e2")],
+        equality: vec![Arc::clone(&list)],
+        ..Deletes::default()
+    };
     let vector = DeletionVector { uri: "/v".to_owned(), offset: 4, size_bytes: 90, cardinality: 12 };
-    table.task(1).deletes = Deletes { positions: Vec::new(), vector: Some(vector), equality: vec![list] };
+    let joined = vec![JoinedDeletes { layer: 1, group: 7, list: Arc::clone(&list) }];
+    table.task(1).deletes =
+        Deletes { vector: Some(vector), equality: vec![list], joined, ..Deletes::default() };
     let plan = table.plan();
     let ctx = table.context(&[]);
     let bytes = encode(&plan).unwrap();

@@ -7,7 +7,7 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StructArray, make_array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StructArray, make_array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
@@ -190,6 +190,35 @@ impl Presence {
 #[inline]
 fn mix(number: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Makes one column of the columns that deletes compare: equal where all of these are.
+#[derive(Debug)]
+pub(super) struct KeyEncoder {
+    types: Vec<DataType>,
+    converter: RowConverter,
+}
+
+impl KeyEncoder {
+    pub(super) fn new(keys: &[EqualityKey]) -> Result<Self> {
+        let types = keys.iter().map(leaf_type).collect::<Result<Vec<_>>>()?;
+        let converter = row_converter(&types)?;
+        Ok(Self { types, converter })
+    }
+
+    /// The keys of rows, behind a number that only rows of the same group have.
+    pub(super) fn encode(&self, group: u32, columns: &[ArrayRef]) -> Result<ArrayRef> {
+        let rows = self.converter.convert_columns(&normalised(columns, &self.types)?)?;
+        let mut keys = BinaryBuilder::with_capacity(rows.num_rows(), rows.size());
+        let mut key = Vec::new();
+        for row in &rows {
+            key.clear();
+            key.extend_from_slice(&group.to_be_bytes());
+            key.extend_from_slice(row.data());
+            keys.append_value(&key);
+        }
+        Ok(Arc::new(keys.finish()))
+    }
 }
 
 fn row_converter(types: &[DataType]) -> Result<RowConverter> {

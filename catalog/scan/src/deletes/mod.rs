@@ -3,6 +3,7 @@
 //! ```text
 //!   position delete files, deletion vectors ── positions ──> a bitmap ──> a row selection for the reader
 //!   equality delete files ── equality ──> key -> highest sequence number ──> a filter on batches
+//!                         └─ joined    ──> a column of keys, for a join above the scan
 //! ```
 //!
 //! Deletes belong to a file task and are loaded when its file is opened, so
@@ -15,6 +16,7 @@
 mod cache;
 mod equality;
 mod filter;
+mod joined;
 mod positions;
 mod reader;
 mod rows;
@@ -33,6 +35,8 @@ pub(crate) use cache::{DeleteCache, Loader, ScanDeletes};
 pub use rows::{position_deletes, vector_positions};
 
 pub(crate) use filter::{EqualityFilter, KeyColumns, keys_of};
+pub(crate) use joined::placeholder;
+pub use joined::{JoinColumn, JoinedDeletes, joined_schema};
 
 /// What is deleted of a data file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,12 +47,20 @@ pub struct Deletes {
     pub vector: Option<DeletionVector>,
     /// Values of deleted rows: those deleted after the data file was written.
     pub equality: Vec<Arc<EqualityDeletes>>,
+    /// What is not taken away here, but by a join above, which is given the rows' keys.
+    pub joined: Vec<JoinedDeletes>,
 }
 
 impl Deletes {
+    /// The lists by whose columns rows are compared: here, then by a join.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &Arc<EqualityDeletes>> {
+        self.equality.iter().chain(self.joined.iter().map(|joined| &joined.list))
+    }
+
     /// Whether nothing is deleted.
     pub fn is_empty(&self) -> bool {
-        self.positions.is_empty() && self.vector.is_none() && self.equality.is_empty()
+        let by_value = self.equality.is_empty() && self.joined.is_empty();
+        by_value && self.positions.is_empty() && self.vector.is_none()
     }
 }
 

@@ -325,6 +325,39 @@ async fn a_field_of_a_struct_can_be_a_key() {
 }
 
 #[tokio::test]
+async fn a_join_is_given_sequence_and_key_of_each_row() {
+    let mut table = Table::new(vec![
+        field(1, "id", DataType::Int64),
+        JoinColumn::Sequence.field(),
+        JoinColumn::Key(0).field(),
+        JoinColumn::Key(1).field(),
+    ]);
+    for _ in 0..2 {
+        table = table.file(vec![
+            (field(1, "id", DataType::Int32), ints([4, 5, 6])),
+            (field(2, "gone", DataType::Int32), Arc::new(Int32Array::from(vec![Some(1), None, Some(-1)]))),
+        ]);
+    }
+    let keys =
+        |id, name| vec![EqualityKey { field: Arc::new(field(id, name, DataType::Int32)), path: Vec::new() }];
+    let list = |keys| Arc::new(EqualityDeletes { keys, files: Vec::new() });
+    table.task(0).data_sequence_number = 9;
+    table.task(0).deletes.joined = vec![
+        JoinedDeletes { layer: 1, group: 3, list: list(keys(2, "gone")) },
+        JoinedDeletes { layer: 0, group: 258, list: list(keys(1, "id")) },
+    ];
+    let sql = "select id, \"\u{1e}join sequence\" as s, encode(\"\u{1e}join 0\", 'hex') as k0, \
+               encode(\"\u{1e}join 1\", 'hex') as k1 from (select distinct * from t) where id < 6";
+    // Arrow's row format: a byte that says whether there is a value, then its bytes, the sign turned. In a file that a
+    // layer is not about, the number of the row in its batch.
+    let expected = "4|1|ffffffff0000000000000000|ffffffff0000000000000000\n\
+                    4|9|000001020180000004|000000030180000001\n\
+                    5|1|ffffffff0000000000000001|ffffffff0000000000000001\n\
+                    5|9|000001020180000005|000000030000000000";
+    assert_eq!(table.sql(sql).await.unwrap(), expected);
+}
+
+#[tokio::test]
 async fn deletes_by_place_and_by_value_hold_together() {
     let table = || {
         let mut table = one_file(0..40);

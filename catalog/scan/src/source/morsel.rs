@@ -42,7 +42,7 @@ use super::avro;
 use super::footer::{self, Footers};
 use super::reader::{LoadedFooter, ReaderFactory};
 use crate::columns::{AvroColumns, FileColumns, MetadataColumn, Resolver, marked};
-use crate::deletes::{EqualityFilter, EqualityKey, KeyColumns, Loader, keys_of};
+use crate::deletes::{EqualityFilter, EqualityKey, JoinColumn, KeyColumns, Loader, keys_of, placeholder};
 use crate::error::{Blame, Error, blame};
 use crate::metrics::ROWS;
 use crate::observer::ScanObserver;
@@ -84,8 +84,10 @@ struct Reading {
     resolver: Arc<Resolver>,
     /// By table column: whether the scan uses it.
     used: Vec<bool>,
-    /// Whether any of these is a metadata column.
+    /// Whether any of these is a metadata column, or one for a join.
     metadata: bool,
+    /// Whether any is a key for a join.
+    joined: bool,
 }
 
 /// How files with equality deletes are read: with key columns behind the columns that were asked for.
@@ -94,8 +96,8 @@ struct Keyed {
     lists: Vec<Vec<EqualityKey>>,
     reading: Reading,
     columns: Arc<KeyColumns>,
-    /// Columns that were asked for.
-    visible: usize,
+    /// What was asked for, over the table's columns.
+    visible: ProjectionExprs,
     /// The metrics of the scan, which those of this reading become part of.
     metrics: ExecutionPlanMetricsSet,
 }
@@ -220,7 +222,7 @@ impl MorselPlanner for OpenPlanner {
                 Arc::new(FileContext { report: Arc::clone(&self.opener.report), uri: self.task.uri.clone() });
             context.report.opened(&self.task, &self.file);
             let open = async {
-                if self.task.deletes.equality.is_empty() {
+                if self.task.deletes.equality.is_empty() && !self.opener.plain.joined {
                     let planner = self.opener.open(&self.opener.plain, self.file, &self.task).await?;
                     return Ok((planner, None));
                 }
@@ -318,7 +320,7 @@ impl Opener {
     async fn keyed(&self, task: &FileTask) -> Result<(Arc<Keyed>, EqualityFilter)> {
         let lists = &task.deletes.equality;
         let indexes = try_join_all(lists.iter().map(|list| self.deletes.index(list))).await?;
-        let keys = keys_of(lists);
+        let keys = keys_of(&task.deletes);
         let mut known = self.keyed.lock();
         let same = |keyed: &&Arc<Keyed>| keyed.lists.iter().map(Vec::as_slice).eq(keys.iter().copied());
         let found = known.iter().find(same).map(Arc::clone);
@@ -331,7 +333,7 @@ impl Opener {
             }
         };
         let columns = Arc::clone(&keyed.columns);
-        let filter = EqualityFilter::new(columns, indexes, task.data_sequence_number, keyed.visible);
+        let filter = EqualityFilter::new(columns, indexes, task, &keyed.visible)?;
         Ok((keyed, filter))
     }
 
@@ -351,7 +353,6 @@ impl Opener {
         let resolver = Arc::new(Resolver::new(Arc::clone(&scan)));
         let reading =
             Reading::new(&source, scan, resolver, self.batch_size, &self.store, &base, self.partition)?;
-        let visible = visible.iter().count();
         let lists = keys.iter().map(|list| list.to_vec()).collect();
         Ok(Keyed {
             lists,
@@ -386,8 +387,12 @@ impl Reading {
             .build();
         let inner = source.create_morselizer(Arc::clone(store), &config, partition)?.into();
         let mut fields = scan.schema.fields().iter().zip(&used).filter(|(_, used)| **used);
-        let metadata = fields.any(|(field, _)| MetadataColumn::of_field(field).is_some());
-        Ok(Self { inner, source, config, scan, resolver, used, metadata })
+        let is_given = |field: &Field| {
+            MetadataColumn::of_field(field).is_some() || JoinColumn::of_field(field).is_some()
+        };
+        let metadata = fields.clone().any(|(field, _)| is_given(field));
+        let joined = fields.any(|(field, _)| matches!(JoinColumn::of_field(field), Some(JoinColumn::Key(_))));
+        Ok(Self { inner, source, config, scan, resolver, used, metadata, joined })
     }
 
     /// Makes statistics of the table's columns statistics of what is read.
@@ -408,6 +413,9 @@ impl Reading {
         for (index, field) in self.scan.schema.fields().iter().enumerate() {
             let value = match MetadataColumn::of_field(field) {
                 _ if !self.used[index] => None,
+                None if JoinColumn::of_field(field).is_some() => {
+                    JoinColumn::of_field(field).map(|column| for_join(column, task))
+                }
                 Some(column) => Some(of_metadata(column, task)),
                 None if columns.absent.contains(&index) => constant(field, task),
                 None => None,
@@ -442,6 +450,14 @@ fn holds(data_type: &DataType, id: i32) -> bool {
         }
         _ => false,
     }
+}
+
+fn for_join(column: JoinColumn, task: &FileTask) -> Given {
+    Given::Constant(match column {
+        JoinColumn::Sequence => ScalarValue::Int64(Some(task.data_sequence_number)),
+        // Made of the key columns once these are read.
+        JoinColumn::Key(_) => placeholder(),
+    })
 }
 
 fn of_metadata(column: MetadataColumn, task: &FileTask) -> Given {
