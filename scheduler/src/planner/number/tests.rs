@@ -254,7 +254,8 @@ fn sorted(rows: &str) -> Vec<String> {
 }
 
 fn state() -> SessionState {
-    install(SessionStateBuilder::new_with_default_features(), datafusion::optimizer::Analyzer::new().rules).build()
+    install(SessionStateBuilder::new_with_default_features(), datafusion::optimizer::Analyzer::new().rules)
+        .build()
 }
 
 async fn plan(context: &SessionContext, sql: &str, marks: bool) -> LogicalPlan {

@@ -43,7 +43,11 @@ const VALUES: [usize; 7] = [MODES.len(), 2, 2, 2, 2, 2, 2];
 /// `TARN_TABLES=one` the plainest.
 pub fn chosen() -> Vec<Setting> {
     match std::env::var("TARN_TABLES").as_deref() {
-        Ok("full") => product().into_iter().filter(|line| line.iter().sum::<usize>() % 2 == 0).map(Setting::of).collect(),
+        Ok("full") => product()
+            .into_iter()
+            .filter(|line| line.iter().sum::<usize>() % 2 == 0)
+            .map(Setting::of)
+            .collect(),
         Ok("one") => vec![Setting::of([0; 7])],
         _ => COVER.into_iter().map(Setting::of).collect(),
     }
