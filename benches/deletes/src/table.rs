@@ -200,7 +200,7 @@ impl Table {
                 Kind::Positions => deletes.positions = vec![Arc::clone(&self.positions[number])],
             }
             let task = FileTask { deletes, ..task.clone() };
-            groups[number % count].push(PlannedFile { task, statistics: None });
+            groups[number % count].push(PlannedFile { task: Arc::new(task), statistics: None });
         }
         let scan = Arc::new(TableScan {
             table: "bench.deletes.t".to_owned(),

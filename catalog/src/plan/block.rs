@@ -102,14 +102,14 @@ pub(crate) struct FileBlock {
     /// The same as values, and the fields of the spec that these are of.
     tuples: Box<[Box<[Option<ScalarValue>]>]>,
     partition_fields: Box<[i32]>,
+    /// Files that cannot be read, by their place, and why; few if any.
+    unsupported: Vec<(usize, &'static str)>,
 }
 
 /// The numbers of one file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileEntry {
     pub(super) format: tarn_scan::FileFormat,
-    /// What makes it unreadable for us, if anything.
-    pub(super) unsupported: Option<&'static str>,
     pub(super) size_bytes: u64,
     pub(super) record_count: u64,
     pub(super) sequence_number: i64,
@@ -145,6 +145,12 @@ impl FileBlock {
             builder.add(file).map_err(corrupt)?;
         }
         Ok(builder.finish())
+    }
+
+    /// The first of the kept files that cannot be read, and why.
+    pub(super) fn unsupported(&self, kept: &[bool]) -> Option<(String, &'static str)> {
+        let (index, feature) = self.unsupported.iter().find(|(index, _)| kept[*index])?;
+        Some((self.paths.get(*index), feature))
     }
 
     /// Where the row groups of the file at `index` begin; empty if that is not known.
@@ -210,6 +216,7 @@ struct FileBlockBuilder {
     containers: Builder,
     partitions: Partitions,
     tuples: Vec<Box<[Option<ScalarValue>]>>,
+    unsupported: Vec<(usize, &'static str)>,
 }
 
 impl FileBlockBuilder {
@@ -232,6 +239,7 @@ impl FileBlockBuilder {
             containers: Builder::default(),
             partitions: Partitions::default(),
             tuples: Vec::new(),
+            unsupported: Vec::new(),
         })
     }
 
@@ -245,6 +253,7 @@ impl FileBlockBuilder {
             }
             values.pad(self.files.len() + 1);
         }
+        self.unsupported.extend(file.unsupported.map(|feature| (self.files.len(), feature)));
         self.paths.push(&file.path);
         self.offsets.extend_from_slice(&file.split_offsets);
         self.offset_ends.push(self.offsets.len());
@@ -255,7 +264,6 @@ impl FileBlockBuilder {
         }
         self.files.push(FileEntry {
             format: scan_format(file.format),
-            unsupported: file.unsupported,
             size_bytes: file.size_bytes,
             record_count: file.record_count,
             sequence_number: file.sequence_number,
@@ -283,6 +291,7 @@ impl FileBlockBuilder {
             partitions: self.partitions.keys.into_boxed_slice(),
             tuples: self.tuples.into_boxed_slice(),
             partition_fields: fields.iter().map(|field| field.field_id).collect(),
+            unsupported: self.unsupported,
         }
     }
 }

@@ -28,9 +28,9 @@ pub(crate) fn group(plan: &FilePlan, partitions: usize, range_bytes_min: u64) ->
     for (index, file) in plan.files.iter().enumerate() {
         let ranges = match file.task.format {
             FileFormat::Parquet => split(file.task.size_bytes, plan.split_offsets(index), range_bytes),
-            FileFormat::Avro => std::iter::once(0..file.task.size_bytes).collect(),
+            FileFormat::Avro => Vec::new(),
         };
-        if ranges.len() == 1 {
+        if ranges.len() <= 1 {
             pieces.push(file.clone());
             continue;
         }

@@ -137,12 +137,15 @@ pub(crate) struct Source<'a> {
 impl Source<'_> {
     /// Fails if a file that is kept cannot be read.
     fn check(&self, blocks: &[Arc<FileBlock>], kept: &[bool]) -> Result<()> {
-        let files = blocks.iter().flat_map(|block| block.files.iter().enumerate().map(move |at| (block, at)));
-        let mut kept = files.zip(kept).filter(|(_, kept)| **kept).map(|(file, _)| file);
-        match kept.find_map(|(block, (at, file))| file.unsupported.map(|feature| (feature, block, at))) {
-            Some((feature, block, at)) => Err(self.refuse(feature, &block.paths.get(at))),
-            None => Ok(()),
+        let mut kept_rest = kept;
+        for block in blocks {
+            let (kept, rest) = kept_rest.split_at(block.files.len());
+            kept_rest = rest;
+            if let Some((file, feature)) = block.unsupported(kept) {
+                return Err(self.refuse(feature, &file));
+            }
         }
+        Ok(())
     }
 
     /// Says that this file of the table cannot be read, and why.

@@ -22,7 +22,7 @@ use crate::task::{FIELD_ID_KEY, FileTask, TableScan};
 /// Field id of the column with the deleted row: reserved by the specification.
 const ROW_ID: i32 = 2_147_483_544;
 
-/// The rows of a Parquet file of position deletes, in its order: data file, place, and the deleted row as a struct of
+/// The rows of a file of position deletes, in its order: data file, place, and the deleted row as a struct of
 /// these fields, NULL where the file does not have it.
 pub fn position_deletes(
     table: &TableScan,
@@ -38,6 +38,7 @@ pub fn position_deletes(
     let scan = Arc::new(TableScan { schema: Arc::clone(&schema), ..table.clone() });
     let task = FileTask {
         uri: file.uri.clone(),
+        format: file.format,
         size_bytes: file.size_bytes,
         record_count: file.record_count,
         data_sequence_number: file.data_sequence_number,

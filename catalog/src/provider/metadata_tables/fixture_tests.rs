@@ -48,6 +48,13 @@ async fn deletion_vectors_are_rows_like_position_deletes() {
 }
 
 #[tokio::test]
+async fn files_of_deletes_in_avro_are_rows_too() {
+    let sql = "select pos, delete_file_path like '%.avro' from t order by 1";
+    let rows = ask("equality_and_positions", MetadataTable::PositionDeletes, sql).await;
+    assert_eq!(rows, ["0 false", "2 true", "9 false"]);
+}
+
+#[tokio::test]
 async fn a_file_of_deletes_in_another_format_is_refused_by_name() {
     let pinned =
         open().await.pin(&TableName::new("f", "deletes", "position_deletes_orc"), None).await.unwrap();

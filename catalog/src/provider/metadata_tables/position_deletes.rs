@@ -11,7 +11,7 @@ use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::TaskContext;
 use futures::stream;
 use futures::{StreamExt, TryStreamExt};
-use tarn_scan::{DeleteFile, TableScan, position_deletes, vector_positions};
+use tarn_scan::{DeleteFile, FileFormat, TableScan, position_deletes, vector_positions};
 
 use super::partition_type::{PartitionType, Tuple};
 use super::{Batches, Rows, Source, column, internal};
@@ -179,8 +179,7 @@ fn why_not_readable(row: &EntryRow<'_>) -> Option<&'static str> {
         return Some("encryption");
     }
     match () {
-        () if is("parquet") || is("puffin") => None,
-        () if is("avro") => Some("an Avro delete file"),
+        () if is("parquet") || is("puffin") || is("avro") => None,
         () if is("orc") => Some("an ORC delete file"),
         () => Some("a delete file of an unknown format"),
     }
@@ -201,6 +200,10 @@ fn deletes(row: &EntryRow<'_>) -> std::result::Result<Deletes, String> {
     Ok(Deletes {
         file: DeleteFile {
             uri: entry.path.to_owned(),
+            format: match entry.format.eq_ignore_ascii_case("avro") {
+                true => FileFormat::Avro,
+                false => FileFormat::Parquet,
+            },
             size_bytes: count(entry.size_bytes)?,
             record_count: count(entry.record_count)?,
             data_sequence_number: row.sequence_number().unwrap_or_default(),

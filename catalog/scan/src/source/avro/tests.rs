@@ -65,7 +65,7 @@ fn with_file(mut table: Table, schema: &str, blocks: &[(i64, Bytes)]) -> Table {
     let rows = blocks.iter().map(|(rows, _)| *rows as u64).sum();
     let name = format!("{}.avro", table.groups.len());
     let task = task_of(&table, &name, &container(schema, "null", blocks), rows);
-    table.groups.push(vec![PlannedFile { task, statistics: None }]);
+    table.groups.push(vec![PlannedFile { task: Arc::new(task), statistics: None }]);
     table
 }
 
@@ -188,6 +188,88 @@ async fn types_are_those_of_iceberg() {
     let expected = "true|1969-12-31|01:01:01.000001|1970-01-01T00:00:01.000001|1969-12-31T23:59:59.999999Z\
                     |2017-07-14T02:40:00.000000001|abababababababababababababababab|010203|00ff|ä|-256|";
     assert_eq!(table.sql("select * from t").await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn null_is_null_in_every_type() {
+    let types = [
+        (r#""boolean""#, DataType::Boolean),
+        (r#""int""#, DataType::Int32),
+        (r#""long""#, DataType::Int64),
+        (r#""float""#, DataType::Float32),
+        (r#""double""#, DataType::Float64),
+        (r#""string""#, DataType::Utf8View),
+        (r#""bytes""#, DataType::BinaryView),
+        (r#"{"type": "fixed", "name": "f7", "size": 2}"#, DataType::FixedSizeBinary(2)),
+        (
+            r#"{"type": "fixed", "name": "f8", "size": 16, "logicalType": "uuid"}"#,
+            DataType::FixedSizeBinary(16),
+        ),
+        (
+            r#"{"type": "bytes", "logicalType": "decimal", "precision": 5, "scale": 1}"#,
+            DataType::Decimal128(5, 1),
+        ),
+        (
+            r#"{"type": "fixed", "name": "f10", "size": 3, "logicalType": "decimal", "precision": 5, "scale": 1}"#,
+            DataType::Decimal128(5, 1),
+        ),
+        (r#"{"type": "int", "logicalType": "date"}"#, DataType::Date32),
+        (
+            r#"{"type": "long", "logicalType": "timestamp-micros"}"#,
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+        ),
+        (
+            r#"{"type": "array", "items": ["null", "string"], "element-id": 100}"#,
+            DataType::List(Arc::new(field(100, "element", DataType::Utf8View))),
+        ),
+        (
+            r#"{"type": "record", "name": "r14", "fields": [{"name": "a", "type": ["null", "string"], "field-id": 101}]}"#,
+            DataType::Struct(Fields::from(vec![field(101, "a", DataType::Utf8View)])),
+        ),
+    ];
+    for nulls_first in [true, false] {
+        let columns = (1..).zip(&types).map(|(id, (avro, _))| {
+            let union =
+                if nulls_first { format!(r#"["null", {avro}]"#) } else { format!(r#"[{avro}, "null"]"#) };
+            format!(r#"{{"name": "c{id}", "type": {union}, "field-id": {id}}}"#)
+        });
+        let schema = record(&columns.collect::<Vec<_>>().join(", "));
+        let (null, there) = if nulls_first { (0, 1) } else { (1, 0) };
+        let nulls = types.iter().fold(Bytes::default(), |bytes, _| bytes.long(null));
+        let values = [
+            Bytes::default().raw(&[1]),
+            Bytes::default().long(-2),
+            Bytes::default().long(3),
+            Bytes::default().raw(&0.5_f32.to_le_bytes()),
+            Bytes::default().raw(&0.25_f64.to_le_bytes()),
+            Bytes::default().text(""),
+            Bytes::default().bytes(&[7]),
+            Bytes::default().raw(&[1, 2]),
+            Bytes::default().raw(&[0x11; 16]),
+            Bytes::default().bytes(&[0xff]),
+            Bytes::default().raw(&[0, 0, 25]),
+            Bytes::default().long(1),
+            Bytes::default().long(1_000_000),
+            Bytes::default().long(2).long(0).long(1).text("x").long(0),
+            Bytes::default().long(0),
+        ];
+        let values = values.iter().fold(Bytes::default(), |bytes, value| bytes.long(there).raw(&value.0));
+        let table = || {
+            let columns =
+                (1..).zip(&types).map(|(id, (_, data_type))| field(id, &format!("c{id}"), data_type.clone()));
+            let rows = nulls.clone().raw(&values.0).raw(&nulls.0);
+            with_file(Table::new(columns.collect()), &schema, &[(3, rows)])
+        };
+        let none = "|".repeat(types.len() - 1);
+        let some = format!(
+            "true|-2|3|0.5|0.25||07|0102|{}|-0.1|2.5|1970-01-02|1970-01-01T00:00:01|[, x]|{{a: }}",
+            "11".repeat(16)
+        );
+        assert_eq!(table().sql("select * from t").await.unwrap(), format!("{some}\n{none}\n{none}"));
+        let counts = (1..=types.len()).map(|id| format!("count(c{id})")).collect::<Vec<_>>().join(", ");
+        let ones = vec!["1"; types.len()].join("|");
+        assert_eq!(table().sql(&format!("select {counts} from t")).await.unwrap(), ones);
+    }
 }
 
 #[tokio::test]
@@ -357,7 +439,7 @@ async fn blocks_batches_limits_and_ranges_give_each_row_once() {
         let whole = split.groups[0][0].clone();
         let size = whole.task.size_bytes;
         let piece = |range| PlannedFile {
-            task: FileTask { range: Some(range), ..whole.task.clone() },
+            task: Arc::new(FileTask { range: Some(range), ..whole.task.as_ref().clone() }),
             statistics: None,
         };
         split.groups = vec![vec![piece(0..50)], vec![piece(50..size / 2), piece(size / 2..size)]];
@@ -456,7 +538,7 @@ async fn compressed_blocks_are_read() {
         let mapping = r#"[{"field-id": 1, "names": ["n"]}]"#;
         let mut table = Table::new(vec![field(1, "n", DataType::Int64)]).with_name_mapping(mapping);
         let task = task_of(&table, "c.avro", &writer.into_inner(), 1000);
-        table.groups.push(vec![PlannedFile { task, statistics: None }]);
+        table.groups.push(vec![PlannedFile { task: Arc::new(task), statistics: None }]);
         assert_eq!(table.sql("select count(n), sum(n) from t").await.unwrap(), "1000|499500", "{codec:?}");
     }
     let mut table = numbered(0, 1);
