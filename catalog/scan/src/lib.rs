@@ -35,7 +35,7 @@ mod metrics;
 #[cfg(test)]
 mod testing;
 
-pub use codec::Codec;
+pub use codec::{Codec, guarded};
 pub use columns::{MetadataColumn, default};
 pub use deletes::{
     DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, JoinColumn, JoinedDeletes,

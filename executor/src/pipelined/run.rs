@@ -94,12 +94,12 @@ async fn prepare(
     let state = session(config.clone(), runtime);
     let plan = match run.plan {
         RunPlan::Ready(plan) => plan,
-        RunPlan::Encoded(bytes) => physical_plan_from_bytes_with_proto_converter(
-            &bytes,
-            &state.task_ctx(),
-            codec.as_ref(),
-            &DeduplicatingProtoConverter::default(),
-        )?,
+        RunPlan::Encoded(bytes) => {
+            let (ctx, converter) = (state.task_ctx(), DeduplicatingProtoConverter::default());
+            tarn_scan::guarded(|| {
+                physical_plan_from_bytes_with_proto_converter(&bytes, &ctx, codec.as_ref(), &converter)
+            })?
+        }
     };
     let plan = tarn_scan::with_query_id(plan, &run.run_id)?;
     let Distributed { plan, ctx } = match workers.all.len() {

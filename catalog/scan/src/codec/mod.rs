@@ -14,6 +14,7 @@
 mod deletes;
 mod message;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use datafusion::common::{Result, internal_err};
@@ -210,7 +211,7 @@ impl PhysicalExtensionCodec for Codec {
             return self.next.try_decode(buf, inputs, ctx, converter);
         };
         match rest {
-            [VERSION, TAG_SCAN, payload @ ..] => self.decode_scan(payload, ctx, converter),
+            [VERSION, TAG_SCAN, payload @ ..] => guarded(|| self.decode_scan(payload, ctx, converter)),
             [VERSION, TAG_WRITE, payload @ ..] => crate::write::try_decode(payload, inputs),
             [VERSION, tag, ..] => Err(Error::Codec(format!("unknown kind of node {tag}")).into()),
             [version, ..] => {
@@ -290,6 +291,15 @@ impl PhysicalExtensionCodec for Codec {
 
     fn try_encode_udwf(&self, node: &WindowUDF, buf: &mut Vec<u8>) -> Result<()> {
         self.next.try_encode_udwf(node, buf)
+    }
+}
+
+/// Decodes a plan, or a part of one, by the engine's decoder: it panics over some of what is none, which is an
+/// error here.
+pub fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(decoded) => decoded,
+        Err(_) => Err(Error::Codec("its parts are not what they should be".to_owned()).into()),
     }
 }
 
