@@ -24,6 +24,8 @@ mod transform;
 mod builder;
 #[cfg(test)]
 mod decode_tests;
+#[cfg(test)]
+mod fuzz_tests;
 mod manifest_writer;
 #[cfg(test)]
 mod replay_tests;

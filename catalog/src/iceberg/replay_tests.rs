@@ -93,7 +93,7 @@ async fn metadata_of_other_engines_is_read_and_damaged_metadata_never_panics() {
 }
 
 /// Every metadata file of the fixtures with this extension, gzipped ones among them.
-fn corpus(extension: &str) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn corpus(extension: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tables");
     let (mut folders, mut found) = (vec![root], Vec::new());
     while let Some(folder) = folders.pop() {
@@ -112,7 +112,7 @@ fn corpus(extension: &str) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-fn is_list(bytes: &[u8]) -> bool {
+pub(super) fn is_list(bytes: &[u8]) -> bool {
     let header = &bytes[..bytes.len().min(1 << 14)];
     header.windows(15).any(|window| window == b"\"manifest_path\"")
 }
@@ -133,12 +133,12 @@ fn damage(random: &mut SmallRng, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A line that any of them could have: deletes or data as the header says.
-fn line(bytes: &[u8]) -> ManifestFile {
+pub(super) fn line(bytes: &[u8]) -> ManifestFile {
     let header = &bytes[..bytes.len().min(1 << 16)];
-    let deletes = header.windows(14).any(|window| window == b"content\x0edeletes");
+    let deletes = header.windows(15).any(|window| window == b"content\x0edeletes");
     ManifestFile { path: "m.avro".to_owned(), deletes, sequence_number: 1_000, ..ManifestFile::default() }
 }
 
-fn table() -> TableName {
+pub(super) fn table() -> TableName {
     TableName::new("c", "s", "t")
 }

@@ -262,6 +262,58 @@ mod tests {
         assert_eq!(Refusal::Expired.status("ticket").code(), Code::NotFound);
     }
 
+    #[test]
+    fn fuzzed_ticket() {
+        let signer = Signer::new("s1", Some(b"key"));
+        let decode = |input: &[u8]| {
+            let text = Signer::from_text(&String::from_utf8_lossy(input)).is_some();
+            let claims = match signer.open(input) {
+                Ok(claims) => claims,
+                Err(refusal) => return format!("{text} {refusal:?} {}", refusal.status("ticket").code()),
+            };
+            let subject = match &claims.subject {
+                Some(Subject::Query(ticket)) => {
+                    let id = crate::query::QueryId::parse(&ticket.query_id).is_some();
+                    format!("query {id} {} {:?}", ticket.native, ticket.rows.map(i64::signum))
+                }
+                Some(Subject::Statement(handle)) => format!("statement {}", handle.id.len() == 16),
+                Some(Subject::Session(_)) => "session".to_owned(),
+                None => "nothing".to_owned(),
+            };
+            format!("{text} {subject} {}", claims.expires_at_ms == 0)
+        };
+        // Signed again: what is behind the signature is what a mistake of ours could make.
+        let repair = |input: &mut Vec<u8>| {
+            let body = input.get(HEADER_BYTES..).unwrap_or_default().to_vec();
+            *input = signer.seal(&body).to_vec();
+        };
+        let subjects = [
+            query(),
+            Subject::Query(QueryTicket {
+                query_id: crate::query::QueryId::generate().to_string(),
+                native: false,
+                rows: None,
+            }),
+            Subject::Session(SessionToken {}),
+            Subject::Statement(StatementHandle { id: vec![7; 16] }),
+        ];
+        let mut seeds: Vec<_> = subjects
+            .into_iter()
+            .map(|subject| {
+                signer.sign("session", "ann", subject, Some(Duration::from_secs(1 << 32))).to_vec()
+            })
+            .collect();
+        seeds.push(Signer::to_text(&seeds[0]).into_bytes());
+        let shape = tarn_fuzz::Shape::Protobuf(HEADER_BYTES);
+        tarn_fuzz::check(&tarn_fuzz::Target {
+            name: "ticket",
+            shape,
+            seeds,
+            repair: &repair,
+            decode: &decode,
+        });
+    }
+
     fn query() -> Subject {
         Subject::Query(QueryTicket { query_id: "0123".to_string(), native: true, rows: Some(-1) })
     }

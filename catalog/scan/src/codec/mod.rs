@@ -309,4 +309,6 @@ fn header(buf: &mut Vec<u8>, tag: u8) {
 }
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod tests;

@@ -17,11 +17,11 @@ use crate::{
     with_query_id,
 };
 
-fn codec() -> Codec {
+pub(super) fn codec() -> Codec {
     Codec::new(Arc::new(DefaultPhysicalExtensionCodec {}))
 }
 
-fn table() -> Table {
+pub(super) fn table() -> Table {
     let ints = |range: std::ops::Range<i32>| Arc::new(Int32Array::from_iter_values(range)) as ArrayRef;
     let mut table = Table::new(vec![
         field(2, "a", DataType::Int32),
@@ -38,7 +38,7 @@ fn table() -> Table {
     table
 }
 
-fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<u8>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<u8>> {
     let node = PhysicalPlanNode::try_from_physical_plan(Arc::clone(plan), &codec())?;
     Ok(node.encode_to_vec())
 }

@@ -23,6 +23,8 @@ mod rows;
 mod vector;
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
