@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::positions::{self, FilePositions};
 use super::{DeleteFile, reader, vector};
-use crate::TableScan;
 use crate::testing::{field, write};
+use crate::{FileFormat, TableScan};
 
 #[test]
 fn fuzzed_deletion_vector() {
@@ -86,6 +86,7 @@ fn fuzzed_position_deletes() {
             let place = Path::from("file/-/d.parquet");
             store.put(&place, PutPayload::from(input.to_vec())).await.map_err(|e| e.to_string())?;
             let file = DeleteFile {
+                format: FileFormat::Parquet,
                 uri: "file:///d.parquet".to_owned(),
                 size_bytes: input.len() as u64,
                 record_count: 3,
