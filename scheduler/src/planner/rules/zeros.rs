@@ -9,7 +9,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, LogicalPlan, lit};
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, lit};
 use datafusion::optimizer::AnalyzerRule;
 
 #[derive(Debug)]
@@ -34,12 +34,29 @@ impl AnalyzerRule for Zeros {
 
 fn both_zeros(expr: Expr) -> Transformed<Expr> {
     let Expr::InList(InList { expr, mut list, negated }) = expr else { return Transformed::no(expr) };
-    let other = list.iter().find_map(|member| match member {
-        Expr::Literal(ScalarValue::Float64(Some(value)), _) if *value == 0.0 => Some(lit(-value)),
-        Expr::Literal(ScalarValue::Float32(Some(value)), _) if *value == 0.0 => Some(lit(-value)),
-        _ => None,
-    });
-    let found = other.is_some();
-    list.extend(other);
+    let zero = list.iter().find_map(zero);
+    let found = zero.is_some();
+    // With both, it does not matter which of them was there.
+    list.extend(zero.into_iter().flatten());
     Transformed::new_transformed(Expr::InList(InList { expr, list, negated }), found)
+}
+
+/// Both zeros of its type, if this is one of them.
+fn zero(member: &Expr) -> Option<[Expr; 2]> {
+    match constant(member)? {
+        ScalarValue::Float64(Some(0.0)) => Some([lit(0.0_f64), lit(-0.0_f64)]),
+        ScalarValue::Float32(Some(0.0)) => Some([lit(0.0_f32), lit(-0.0_f32)]),
+        _ => None,
+    }
+}
+
+/// The value of a constant: types were made equal by casts, which are not folded yet.
+fn constant(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Cast(Cast { expr, field }) => constant(expr)?.cast_to(field.data_type()).ok(),
+        Expr::Negative(expr) => constant(expr)?.arithmetic_negate().ok(),
+        Expr::Alias(alias) => constant(&alias.expr),
+        _ => None,
+    }
 }
