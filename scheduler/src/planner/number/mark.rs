@@ -43,18 +43,18 @@ pub fn mark(statement: &mut Statement) {
 /// Marks the numbers that an expression compares, or casts to a decimal.
 fn mark_below(expr: &mut Expr) {
     match expr {
-        Expr::BinaryOp { left, op, right } if is_comparison(op) => {
-            // A parameter takes its type from the other side.
-            if !is_parameter(left) && !is_parameter(right) {
-                mark_operand(left);
-                mark_operand(right);
-            }
+        // A parameter takes its type from the other side.
+        Expr::BinaryOp { left, op, right }
+            if is_comparison(op) && !is_parameter(left) && !is_parameter(right) =>
+        {
+            mark_operand(left);
+            mark_operand(right);
         }
-        Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
-            if !is_parameter(left) && !is_parameter(right) {
-                mark_operand(left);
-                mark_operand(right);
-            }
+        Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right)
+            if !is_parameter(left) && !is_parameter(right) =>
+        {
+            mark_operand(left);
+            mark_operand(right);
         }
         Expr::Between { expr, low, high, .. } if !is_parameter(expr) => {
             [expr, low, high].into_iter().for_each(|operand| mark_operand(operand));
