@@ -1,16 +1,21 @@
 //! The house on Google's and on Azure's storage, as their emulators: what S3 has its twenty tests for, once more in
 //! short, and the keys of each.
 
+use std::time::Duration;
+
 use tarn_client::Connection;
 use tarn_harness::clouds::{self, ACCOUNT, ACCOUNT_KEY, BUCKET};
-use tarn_harness::{Data, Process, run};
+use tarn_harness::{Data, Process, run_within};
 
 use crate::clusters::MODES;
 use crate::rows::{self, blames_storage, describe, refused, rows, value};
 
+/// The first run fetches the emulators, and builds one of them, beside all other tests.
+const LIMIT: Duration = Duration::from_secs(1200);
+
 #[test]
 fn google_cloud_storage_holds_a_warehouse() {
-    run(async {
+    run_within(LIMIT, async {
         let Some(google) = clouds::google().await else { return };
         let storage = format!("[storage.gcs]\nendpoint = \"{}\"\n", google.endpoint);
         let (_process, mut connection) = serve(&storage, &format!("gs://{BUCKET}/warehouse"), &[]).await;
@@ -20,7 +25,7 @@ fn google_cloud_storage_holds_a_warehouse() {
 
 #[test]
 fn azure_storage_holds_a_warehouse() {
-    run(async {
+    run_within(LIMIT, async {
         let Some(azure) = clouds::azure().await else { return };
         let storage = format!("[storage.azure]\nendpoint = \"{}\"\n", azure.endpoint);
         let warehouse = format!("abfss://{BUCKET}@{ACCOUNT}.dfs.core.windows.net/warehouse");
@@ -32,7 +37,7 @@ fn azure_storage_holds_a_warehouse() {
 
 #[test]
 fn a_key_that_azure_refuses_is_an_error_that_shows_no_secret() {
-    run(async {
+    run_within(LIMIT, async {
         let Some(azure) = clouds::azure().await else { return };
         let storage =
             format!("[storage.azure]\nendpoint = \"{}\"\naccount = \"{ACCOUNT}\"\n", azure.endpoint);
