@@ -201,17 +201,26 @@ class Story:
                 partition_spec=PartitionSpec(*parts),
                 properties={"format-version": version},
             )
+        self.caught_up()
 
     def draw_partitions(self):
         able = [(name, kind) for _, name, kind in self.columns if KINDS[kind].transforms]
         chosen = self.r.sample(able, min(len(able), self.r.choice([0, 1, 1, 2])))
         return [(name, self.r.choice(KINDS[kind].transforms)) for name, kind in chosen]
 
+    def caught_up(self):
+        """Tarn knows the table as it is now: what PyIceberg commits is seen by a query one second later."""
+        current = self.lake.load_table(self.name).metadata_location
+        schema, table = self.name.split(".")
+        known = f"select count(*) from {schema}.\"{table}$metadata_log\" where file = '{current}'"
+        assert eventually(lambda: self.tarn.value(known) == 1, 60), "the newest metadata"
+
     def chapter(self):
         events = [self.tarn_appends, self.pyiceberg_appends, self.pyiceberg_appends, self.columns_change]
         events += [self.spec_changes, self.pyiceberg_deletes]
         for event in self.r.choices(events, k=3):
             event()
+            self.caught_up()
 
     def draw_rows(self):
         rows = []
@@ -312,10 +321,8 @@ class Story:
         names = [name for _, name, _ in self.columns]
         listed = ", ".join(names)
         try:
-            told = eventually(lambda: self.tarn.table(f"select * from {self.name}").column_names == names, 60)
-            assert told, "the columns"
-            count = f"select count(*) from {self.name}"
-            assert eventually(lambda: self.tarn.value(count) == len(self.rows), 60), "the count"
+            assert self.tarn.table(f"select * from {self.name}").column_names == names, "the columns"
+            assert self.tarn.value(f"select count(*) from {self.name}") == len(self.rows), "the count"
             naive = self.lake.load_table(self.name).scan().to_arrow().select(names)
             assert canon(naive) == canon(model), "PyIceberg does not find the model"
             questions = [f"select {listed} from {{t}}"]
@@ -354,6 +361,9 @@ class Story:
         if kind in ("date", "timestamp"):
             forms += [lambda: f"date_part('month', {name}) = {self.r.randint(1, 12)}"]
             forms += [lambda: f"cast({name} as date) < date '1970-01-{self.r.randint(1, 28):02}'"]
+        if kind in ("decimal", "wide"):
+            bare = lambda: f"{KINDS[kind].draw(self.r):f}"
+            forms += [lambda: f"{name} {self.r.choice(['=', '<>', '<', '>='])} {bare()}", lambda: f"{name} in ({bare()}, {bare()})"]
         if kind in ("int", "long", "decimal"):
             forms += [lambda: f"{name} > {self.r.randint(-10, 10)}.5", lambda: f"abs({name} % 7) = {self.r.randint(0, 6)}"]
         return self.r.choice(forms)()
