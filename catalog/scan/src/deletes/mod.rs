@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 
-use crate::task::FileFormat;
+use crate::task::{FileFormat, FileTask};
 
 pub(crate) use cache::{DeleteCache, Loader, ScanDeletes};
 pub use rows::{position_deletes, vector_positions};
@@ -79,6 +79,20 @@ pub struct DeleteFile {
     pub record_count: u64,
     /// Data sequence number, which decides what data files it is about.
     pub data_sequence_number: i64,
+}
+
+impl DeleteFile {
+    /// The reading of its rows, which are like those of a data file.
+    fn task(&self) -> FileTask {
+        FileTask {
+            uri: self.uri.clone(),
+            format: self.format,
+            size_bytes: self.size_bytes,
+            record_count: self.record_count,
+            data_sequence_number: self.data_sequence_number,
+            ..FileTask::default()
+        }
+    }
 }
 
 /// A deletion vector: a blob in a Puffin file.

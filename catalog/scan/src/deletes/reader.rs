@@ -14,7 +14,7 @@ use super::DeleteFile;
 use crate::exec::partitioned_file;
 use crate::source::IcebergSource;
 use crate::storage::Router;
-use crate::task::{FileTask, TableScan};
+use crate::task::TableScan;
 
 /// Rows that are decoded at once.
 const BATCH_ROWS: usize = 8192;
@@ -32,16 +32,8 @@ pub(super) async fn read(
         IcebergSource::new(ParquetSource::new(schema), scan).unobserved().with_batch_size(BATCH_ROWS);
     let config = FileScanConfigBuilder::new(Router::object_store_url(), Arc::clone(&source)).build();
     let morselizer = source.create_morselizer(Arc::clone(store), &config, 0)?;
-    let task = FileTask {
-        uri: file.uri.clone(),
-        format: file.format,
-        size_bytes: file.size_bytes,
-        record_count: file.record_count,
-        data_sequence_number: file.data_sequence_number,
-        ..FileTask::default()
-    };
     let mut planners: Vec<Box<dyn MorselPlanner>> =
-        vec![morselizer.plan_file(partitioned_file(Arc::new(task), None)?)?];
+        vec![morselizer.plan_file(partitioned_file(Arc::new(file.task()), None)?)?];
     while let Some(planner) = planners.pop() {
         let Some(mut plan) = planner.plan()? else {
             continue;

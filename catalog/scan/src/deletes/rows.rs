@@ -17,7 +17,7 @@ use super::{DeleteFile, positions, vector};
 use crate::exec::partitioned_file;
 use crate::source::IcebergSource;
 use crate::storage::Router;
-use crate::task::{FIELD_ID_KEY, FileTask, TableScan};
+use crate::task::{FIELD_ID_KEY, TableScan};
 
 /// Field id of the column with the deleted row: reserved by the specification.
 const ROW_ID: i32 = 2_147_483_544;
@@ -36,16 +36,8 @@ pub fn position_deletes(
     let fields = columns.fields().iter().cloned().chain([Arc::new(row)]);
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let scan = Arc::new(TableScan { schema: Arc::clone(&schema), ..table.clone() });
-    let task = FileTask {
-        uri: file.uri.clone(),
-        format: file.format,
-        size_bytes: file.size_bytes,
-        record_count: file.record_count,
-        data_sequence_number: file.data_sequence_number,
-        ..FileTask::default()
-    };
     let source = IcebergSource::new(ParquetSource::new(schema), scan).unobserved();
-    let files = FileGroup::new(vec![partitioned_file(Arc::new(task), None)?]);
+    let files = FileGroup::new(vec![partitioned_file(Arc::new(file.task()), None)?]);
     let config = FileScanConfigBuilder::new(Router::object_store_url(), Arc::new(source))
         .with_file_groups(vec![files])
         .build();
