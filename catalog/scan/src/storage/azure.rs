@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use object_store::CredentialProvider;
 use object_store::azure::{AzureCredential, MicrosoftAzure, MicrosoftAzureBuilder};
 
-use super::credentials::{Credential, Credentials};
+use super::credentials::{Credential, Credentials, VendedKey};
 use super::{Config, client};
 
 /// Begins the names of vended keys; the account, with or without its host, follows.
@@ -35,8 +35,8 @@ pub(super) fn build_vended(
     if !credential.has_key() {
         return with_own_key(builder).build();
     }
-    let (prefix, credentials, account) = (prefix.to_owned(), credentials.clone(), place.account.to_owned());
-    builder.with_credentials(Arc::new(VendedToken { prefix, account, credentials })).build()
+    let (key, account) = (VendedKey::new(prefix, credentials), place.account.to_owned());
+    builder.with_credentials(Arc::new(VendedToken { key, account })).build()
 }
 
 struct Place<'a> {
@@ -72,9 +72,8 @@ impl<'a> Place<'a> {
 /// The token of a prefix, whichever is the newest.
 #[derive(Debug)]
 struct VendedToken {
-    prefix: String,
+    key: VendedKey,
     account: String,
-    credentials: Credentials,
 }
 
 #[async_trait]
@@ -82,13 +81,12 @@ impl CredentialProvider for VendedToken {
     type Credential = AzureCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AzureCredential>> {
-        let failed =
-            |reason: &str| object_store::Error::Generic { store: "Azure", source: reason.to_owned().into() };
-        let credential = self.credentials.current(&self.prefix).await.map_err(failed)?;
-        let token = sas_token(&credential, &self.account);
-        let token =
-            token.ok_or_else(|| failed("the credentials that the catalog vended are for other accounts"))?;
-        Ok(Arc::new(AzureCredential::SASToken(query_pairs(token))))
+        let make = |credential: &Credential| {
+            let token = sas_token(credential, &self.account);
+            let token = token.ok_or("the credentials that the catalog vended are for other accounts")?;
+            Ok(AzureCredential::SASToken(query_pairs(token)))
+        };
+        self.key.current("Azure", make).await
     }
 }
 

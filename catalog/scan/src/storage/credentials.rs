@@ -272,6 +272,32 @@ impl Credentials {
     }
 }
 
+/// The key of a prefix, whichever is the newest when it is asked for.
+#[derive(Debug)]
+pub(super) struct VendedKey {
+    prefix: String,
+    credentials: Credentials,
+}
+
+impl VendedKey {
+    pub(super) fn new(prefix: &str, credentials: &Credentials) -> Self {
+        Self { prefix: prefix.to_owned(), credentials: credentials.clone() }
+    }
+
+    /// What the store at hand signs with, made of the key by `make`. The store's kind is for the error.
+    pub(super) async fn current<T>(
+        &self,
+        store: &'static str,
+        make: impl FnOnce(&Credential) -> Result<T, &'static str>,
+    ) -> object_store::Result<Arc<T>> {
+        let made = match self.credentials.current(&self.prefix).await {
+            Ok(credential) => make(&credential).map(Arc::new),
+            Err(reason) => Err(reason),
+        };
+        made.map_err(|reason| object_store::Error::Generic { store, source: reason.into() })
+    }
+}
+
 /// Begins the owners that another process sent; they are not sent on.
 const FOREIGN: &str = "\u{1f}";
 

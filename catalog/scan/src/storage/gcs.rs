@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use object_store::CredentialProvider;
 use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder};
 
-use super::credentials::{Credential, Credentials};
+use super::credentials::{Credential, Credentials, VendedKey};
 use super::{Config, client};
 
 /// What a catalog may say about the store itself, besides keys.
@@ -30,28 +30,24 @@ pub(super) fn build_vended(
     if !credential.has_key() {
         return with_own_key(builder).build();
     }
-    let (prefix, credentials) = (prefix.to_owned(), credentials.clone());
-    builder.with_credentials(Arc::new(VendedToken { prefix, credentials })).build()
+    builder.with_credentials(Arc::new(VendedToken(VendedKey::new(prefix, credentials)))).build()
 }
 
 /// The token of a prefix, whichever is the newest.
 #[derive(Debug)]
-struct VendedToken {
-    prefix: String,
-    credentials: Credentials,
-}
+struct VendedToken(VendedKey);
 
 #[async_trait]
 impl CredentialProvider for VendedToken {
     type Credential = GcpCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<GcpCredential>> {
-        let failed =
-            |reason: &str| object_store::Error::Generic { store: "GCS", source: reason.to_owned().into() };
-        let credential = self.credentials.current(&self.prefix).await.map_err(failed)?;
-        let token = credential.property("gcs.oauth2.token");
-        let token = token.ok_or_else(|| failed("the credentials that the catalog vended hold no token"))?;
-        Ok(Arc::new(GcpCredential { bearer: token.to_owned() }))
+        let make = |credential: &Credential| {
+            let token = credential.property("gcs.oauth2.token");
+            let token = token.ok_or("the credentials that the catalog vended hold no token")?;
+            Ok(GcpCredential { bearer: token.to_owned() })
+        };
+        self.0.current("GCS", make).await
     }
 }
 

@@ -8,7 +8,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
 
 use super::Config;
 use super::client::{self, environment as key};
-use super::credentials::{Credential, Credentials};
+use super::credentials::{Credential, Credentials, VendedKey};
 
 /// Used if no region is configured; servers other than AWS accept any.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -46,32 +46,28 @@ pub(super) fn build_vended(
     if !credential.has_key() {
         return with_own_key(builder).build();
     }
-    let (prefix, credentials) = (prefix.to_owned(), credentials.clone());
-    builder.with_credentials(Arc::new(VendedKey { prefix, credentials })).build()
+    builder.with_credentials(Arc::new(VendedSigner(VendedKey::new(prefix, credentials)))).build()
 }
 
-/// The key of a prefix, whichever is the newest.
+/// The signing key of a prefix, whichever is the newest.
 #[derive(Debug)]
-struct VendedKey {
-    prefix: String,
-    credentials: Credentials,
-}
+struct VendedSigner(VendedKey);
 
 #[async_trait]
-impl CredentialProvider for VendedKey {
+impl CredentialProvider for VendedSigner {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let failed =
-            |reason: &str| object_store::Error::Generic { store: "S3", source: reason.to_owned().into() };
-        let credential = self.credentials.current(&self.prefix).await.map_err(failed)?;
-        let part = |key: &str| credential.property(key).map(str::to_owned);
-        let missing = || failed("the credentials that the catalog vended are not whole");
-        Ok(Arc::new(AwsCredential {
-            key_id: part("s3.access-key-id").ok_or_else(missing)?,
-            secret_key: part("s3.secret-access-key").ok_or_else(missing)?,
-            token: part("s3.session-token"),
-        }))
+        const MISSING: &str = "the credentials that the catalog vended are not whole";
+        let make = |credential: &Credential| {
+            let part = |key: &str| credential.property(key).map(str::to_owned);
+            Ok(AwsCredential {
+                key_id: part("s3.access-key-id").ok_or(MISSING)?,
+                secret_key: part("s3.secret-access-key").ok_or(MISSING)?,
+                token: part("s3.session-token"),
+            })
+        };
+        self.0.current("S3", make).await
     }
 }
 
