@@ -14,6 +14,8 @@
 //! Two queries: one reads every column, and one a single column that no delete compares. The first decides; the second
 //! is the worst case, since the key has to be read besides.
 
+// One description of the machine for all results.
+#[path = "../../suite/src/machine.rs"]
 mod machine;
 mod table;
 
