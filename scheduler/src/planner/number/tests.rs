@@ -1,3 +1,5 @@
+//! Which numbers are exact and which are doubles, and that names and types stay.
+
 use datafusion::arrow::array::{
     Decimal128Array, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
 };
