@@ -17,7 +17,6 @@ use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -48,9 +47,8 @@ impl Planner {
         let builder = SessionStateBuilder::new_with_default_features()
             .with_config(SessionConfig::new())
             .with_runtime_env(env);
-        let mut analyzer_rules = Analyzer::new().rules;
-        analyzer_rules.extend(rules::all());
-        let template = number::install(builder, analyzer_rules).build();
+        let builder = builder.with_optimizer_rules(rules::of_optimizer());
+        let template = number::install(builder, rules::of_analyzer()).build();
         Self { template: Arc::new(template) }
     }
 

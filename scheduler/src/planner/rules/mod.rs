@@ -1,17 +1,31 @@
 //! Rules that make the engine's answers those of the SQL standard, where its own are not.
 //!
-//! Each file is one defect of the engine and its cure; when the engine mends it, the file goes. They run after types
-//! were made equal. Not here: numbers with a point, which have a room of their own beside this one. The rule: a cure
+//! Each file is one defect of the engine and its cure; when the engine mends it, the file goes. Those of the analyzer
+//! run after types were made equal. Not here: numbers with a point, which have a room of their own beside this one. The rule: a cure
 //! changes which rows come out, never their names or types.
 
+mod in_lists;
 mod multiplicity;
 mod zeros;
 
 use std::sync::Arc;
 
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 
-/// The rules, in their order.
-pub(super) fn all() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![Arc::new(multiplicity::Multiplicity), Arc::new(zeros::Zeros)]
+/// The analyzer's rules, in their order: the engine's, then those here.
+pub(super) fn of_analyzer() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.push(Arc::new(multiplicity::Multiplicity));
+    rules.push(Arc::new(zeros::Zeros));
+    rules
+}
+
+/// The optimizer's rules, in their order: the engine's, of which those here replace the ones of their name.
+pub(super) fn of_optimizer() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let ours: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(in_lists::SimplifyApart::default());
+    let replaced = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() == ours.name() {
+        true => Arc::clone(&ours),
+        false => rule,
+    };
+    Optimizer::new().rules.into_iter().map(replaced).collect()
 }

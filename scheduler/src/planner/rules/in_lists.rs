@@ -1,0 +1,212 @@
+//! Two lists of one operand: `x IN (…) AND x NOT IN (…)` is NULL where x is, and keeps to the values of the lists.
+//!
+//! The engine's simplifier makes one list of two, as if no operand were NULL and every member a constant that is like
+//! another only when it is written so: `x NOT IN (1, 2) OR x NOT IN (3, 4)` became true for NULL,
+//! `x IN (y, 1) AND x IN (z, 2)` never true. So while it works on an expression in which two lists of one operand may
+//! meet, each list is away, and a placeholder stands for it. Equalities count too, for it makes lists of them.
+
+use std::collections::HashMap;
+
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::{merge_schema, split_binary};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, LogicalPlan, Operator, TryCast};
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+/// The engine's simplifier, which sees one list of an operand at most.
+#[derive(Debug, Default)]
+pub(super) struct SimplifyApart(SimplifyExpressions);
+
+impl OptimizerRule for SimplifyApart {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let mut meet = false;
+        plan.apply_expressions(|expr| {
+            meet |= may_meet(expr);
+            Ok(if meet { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        if !meet {
+            return self.0.rewrite(plan, config);
+        }
+        let names = NamePreserver::new(&plan);
+        let simplifier = simplifier(&plan, config)?;
+        let mut away = Away::new(&simplifier);
+        let plan = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(away.put_all(expr)?.update_data(|expr| name.restore(expr)))
+        })?;
+        let simplified = self.0.rewrite(plan.data, config)?;
+        Ok(Transformed::yes(simplified.data.map_expressions(|expr| away.take_all(expr))?.data))
+    }
+}
+
+/// For expressions of this plan by themselves, as the engine makes it.
+fn simplifier(plan: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<ExprSimplifier> {
+    let schema = match plan {
+        LogicalPlan::TableScan(scan) => {
+            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?
+        }
+        plan => merge_schema(&plan.inputs()),
+    };
+    let context = SimplifyContext::builder()
+        .with_schema(schema.into())
+        .with_config_options(config.options())
+        .with_query_execution_start_time(config.query_execution_start_time())
+        .build();
+    Ok(ExprSimplifier::new(context).with_canonicalize(false))
+}
+
+/// The lists that are away, each under the number of its placeholder.
+struct Away<'a> {
+    lists: Vec<Expr>,
+    simplifier: &'a ExprSimplifier,
+}
+
+impl<'a> Away<'a> {
+    fn new(simplifier: &'a ExprSimplifier) -> Self {
+        Self { lists: Vec::new(), simplifier }
+    }
+
+    fn put_all(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
+        expr.transform_down(|expr| match operand(&expr) {
+            Some(_) => self.put(expr),
+            None => Ok(Transformed::no(expr)),
+        })
+    }
+
+    fn put(&mut self, list: Expr) -> Result<Transformed<Expr>> {
+        // There are functions that only the simplifier knows, so the operand and the members cannot do without it.
+        let list = list.map_children(|child| Ok(Transformed::yes(apart(child, self.simplifier)?)))?.data;
+        // Lists that are alike have one placeholder, so that what is alike is still seen to be.
+        let number = self.lists.iter().position(|known| *known == list).unwrap_or_else(|| {
+            self.lists.push(list);
+            self.lists.len() - 1
+        });
+        let field = Field::new("list", DataType::Boolean, true);
+        Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(id(number), Some(field.into())))))
+    }
+
+    fn take_all(&self, expr: Expr) -> Result<Transformed<Expr>> {
+        expr.transform_down(|expr| match &expr {
+            Expr::Placeholder(placeholder) => {
+                match (0..self.lists.len()).find(|number| id(*number) == placeholder.id) {
+                    Some(number) => {
+                        Ok(Transformed::new(self.lists[number].clone(), true, TreeNodeRecursion::Jump))
+                    }
+                    None => Ok(Transformed::no(expr)),
+                }
+            }
+            _ => Ok(Transformed::no(expr)),
+        })
+    }
+}
+
+/// An expression that is simplified by itself.
+fn apart(expr: Expr, simplifier: &ExprSimplifier) -> Result<Expr> {
+    if !may_meet(&expr) {
+        return simplifier.simplify(expr);
+    }
+    let mut away = Away::new(simplifier);
+    let expr = away.put_all(expr)?.data;
+    Ok(away.take_all(simplifier.simplify(expr)?)?.data)
+}
+
+fn id(number: usize) -> String {
+    format!("$list {number}")
+}
+
+/// Whether the simplifier may see two lists of one operand: two that are there, or that it makes of equalities.
+fn may_meet(expr: &Expr) -> bool {
+    let mut halves = HashMap::new();
+    count(expr, &mut halves);
+    halves.values().any(|halves| *halves >= 4)
+}
+
+/// Adds up by operand: a list is two halves, and so are all the equalities of one chain. One by itself is a half.
+#[allow(clippy::mutable_key_type, reason = "what changes inside an expression is not part of its hash")]
+fn count(expr: &Expr, halves: &mut HashMap<Expr, usize>) {
+    let mut here: HashMap<Expr, usize> = HashMap::new();
+    for member in chain(expr) {
+        match operand(member) {
+            Some((operand, true)) => *here.entry(operand.clone()).or_default() += 1,
+            Some((operand, false)) => *halves.entry(operand.clone()).or_default() += 2,
+            // A chain of the other kind.
+            None if !std::ptr::eq(member, expr) => {
+                count(member, halves);
+                continue;
+            }
+            None => {}
+        }
+        let _ = member.apply_children(|child| {
+            count(child, halves);
+            Ok(TreeNodeRecursion::Continue)
+        });
+    }
+    for (operand, equalities) in here {
+        *halves.entry(operand).or_default() += std::cmp::min(equalities, 2);
+    }
+}
+
+/// The members of a chain of ORs or of ANDs; anything else is a chain of one.
+fn chain(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { op: op @ (Operator::Or | Operator::And), .. }) => {
+            split_binary(expr, *op)
+        }
+        expr => vec![expr],
+    }
+}
+
+/// What a list, or an equality with a constant, is about, without casts; and whether it is an equality.
+fn operand(expr: &Expr) -> Option<(&Expr, bool)> {
+    use Operator::{Eq, IsDistinctFrom, IsNotDistinctFrom, NotEq};
+    match expr {
+        Expr::InList(list) => Some((without_casts(&list.expr), false)),
+        Expr::BinaryExpr(BinaryExpr { left, op: Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom, right }) => {
+            match (is_constant(left), is_constant(right)) {
+                (false, true) => Some((without_casts(left), true)),
+                (true, false) => Some((without_casts(right), true)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn without_casts(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => without_casts(expr),
+        Expr::Alias(alias) => without_casts(&alias.expr),
+        expr => expr,
+    }
+}
+
+/// Whether it is a value whatever the row.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) => true,
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) | Expr::Negative(expr) => {
+            is_constant(expr)
+        }
+        Expr::Alias(alias) => is_constant(&alias.expr),
+        _ => false,
+    }
+}
