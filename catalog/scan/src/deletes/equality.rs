@@ -4,26 +4,27 @@
 //! there with a higher number than that of its data file. Keys are compared as
 //! Java does it: NULL equals NULL, NaN equals NaN, and the two zeros differ.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StructArray, make_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, BooleanBufferBuilder, Int64Array, StructArray,
+    make_array,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
+use arrow::compute::{cast, filter};
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{HashMap, Result, internal_datafusion_err};
 
 use super::EqualityKey;
+use super::members::{Filter, Range};
 use crate::task::field_id;
 
 /// What an entry of a map of boxed keys takes beside the key: pointer, length, number, control byte, allocation.
 const BOXED_ENTRY_BYTES: usize = 24 + 8 + 16;
 /// What an entry of a map of integers takes.
 const INTEGER_ENTRY_BYTES: usize = 17;
-
-/// Bits for each key, of which one in so many is taken by chance.
-const PRESENCE_BITS: usize = 16;
 
 /// Where a key is: a column, and positions that lead into structs below it.
 pub(super) type Place = (usize, Vec<usize>);
@@ -33,163 +34,244 @@ pub(super) type Place = (usize, Vec<usize>);
 pub(super) struct EqualityIndex {
     types: Vec<DataType>,
     keys: Keys,
-    key_bytes: usize,
-    present: Presence,
+    /// The least and the greatest sequence number of a key.
+    numbers: Option<(i64, i64)>,
 }
 
 #[derive(Debug)]
 enum Keys {
-    /// One column of a type that is a number in memory.
-    Integers { numbers: HashMap<i64, i64>, null: Option<i64> },
-    /// Anything else, in Arrow's row format.
-    Rows { converter: RowConverter, numbers: HashMap<Box<[u8]>, i64> },
+    Integers(Integers),
+    Rows(Rows),
+}
+
+/// Keys of one column of a type that is a number in memory.
+#[derive(Debug, Default)]
+struct Integers {
+    /// By key. Empty if the range is there and all numbers are one.
+    numbers: HashMap<i64, i64>,
+    null: Option<i64>,
+    /// Once all keys are in: one of the two.
+    range: Option<Range>,
+    filter: Option<Filter>,
+}
+
+/// Any other keys, in Arrow's row format.
+#[derive(Debug)]
+struct Rows {
+    converter: RowConverter,
+    numbers: HashMap<Box<[u8]>, i64>,
+    key_bytes: usize,
+    /// Of the columns of each key, until the filter is made of them.
+    hashes: Vec<u64>,
+    state: RandomState,
+    filter: Option<Filter>,
 }
 
 impl EqualityIndex {
     pub(super) fn new(keys: &[EqualityKey]) -> Result<Self> {
         let types = keys.iter().map(leaf_type).collect::<Result<Vec<_>>>()?;
         let keys = match types.as_slice() {
-            [one] if is_integer(one) => Keys::Integers { numbers: HashMap::default(), null: None },
-            _ => Keys::Rows { converter: row_converter(&types)?, numbers: HashMap::default() },
+            [one] if is_integer(one) => Keys::Integers(Integers::default()),
+            _ => Keys::Rows(Rows::new(&types)?),
         };
-        Ok(Self { types, keys, key_bytes: 0, present: Presence::default() })
+        Ok(Self { types, keys, numbers: None })
     }
 
     /// Takes in keys that are deleted with this sequence number.
     pub(super) fn insert(&mut self, columns: &[ArrayRef], sequence_number: i64) -> Result<()> {
         let columns = self.normalised(columns)?;
+        if columns.first().is_some_and(|column| !column.is_empty()) {
+            let (least, greatest) = self.numbers.unwrap_or((sequence_number, sequence_number));
+            self.numbers = Some((least.min(sequence_number), greatest.max(sequence_number)));
+        }
         match &mut self.keys {
-            Keys::Integers { numbers, null } => {
-                let values = columns[0].as_primitive::<Int64Type>();
-                for value in values {
-                    let highest = match value {
-                        Some(value) => numbers.entry(value).or_insert(sequence_number),
-                        None => null.get_or_insert(sequence_number),
-                    };
-                    *highest = sequence_number.max(*highest);
-                }
-            }
-            Keys::Rows { converter, numbers } => {
-                for row in &converter.convert_columns(&columns)? {
-                    match numbers.get_mut(row.data()) {
-                        Some(highest) => *highest = sequence_number.max(*highest),
-                        None => {
-                            self.key_bytes += row.data().len();
-                            numbers.insert(row.data().into(), sequence_number);
-                        }
-                    }
-                }
-            }
+            Keys::Integers(keys) => keys.insert(columns[0].as_primitive(), sequence_number),
+            Keys::Rows(keys) => keys.insert(&columns, sequence_number)?,
         }
         Ok(())
     }
 
     /// Says that all keys are in.
     pub(super) fn finish(&mut self) {
-        self.present = match &self.keys {
-            Keys::Integers { numbers, .. } => {
-                Presence::new(numbers.len(), numbers.keys().map(|key| mix(*key as u64)))
+        match &mut self.keys {
+            Keys::Integers(keys) => {
+                let one_number = self.numbers.is_none_or(|(least, greatest)| least == greatest);
+                keys.finish(one_number);
             }
-            Keys::Rows { numbers, .. } => {
-                let hashes = numbers.keys().map(|key| mix(numbers.hasher().hash_one(&key[..])));
-                Presence::new(numbers.len(), hashes)
-            }
-        };
+            Keys::Rows(keys) => keys.finish(),
+        }
     }
 
     /// For each row whether it stays, in a data file with this sequence number.
     pub(super) fn kept(&self, columns: &[ArrayRef], data_sequence_number: i64) -> Result<BooleanBuffer> {
-        let columns = self.normalised(columns)?;
         let rows = columns.first().map_or(0, |column| column.len());
-        let is_kept = |number: Option<&i64>| number.is_none_or(|number| *number <= data_sequence_number);
-        Ok(match &self.keys {
-            Keys::Integers { numbers, null } => {
-                let column = columns[0].as_primitive::<Int64Type>();
-                let values = column.values();
-                let value_is_kept = |row: usize| {
-                    let value = values[row];
-                    !self.present.may_have(mix(value as u64)) || is_kept(numbers.get(&value))
-                };
-                match column.nulls() {
-                    None => BooleanBuffer::collect_bool(rows, value_is_kept),
-                    Some(nulls) => {
-                        let null_is_kept = is_kept(null.as_ref());
-                        let row_is_kept =
-                            |row| if nulls.is_valid(row) { value_is_kept(row) } else { null_is_kept };
-                        BooleanBuffer::collect_bool(rows, row_is_kept)
-                    }
-                }
+        let Some((least, _)) = self.numbers.filter(|(_, greatest)| *greatest > data_sequence_number) else {
+            return Ok(BooleanBuffer::new_set(rows));
+        };
+        let columns = self.normalised(columns)?;
+        let gone = match &self.keys {
+            Keys::Integers(keys) => {
+                keys.gone(columns[0].as_primitive(), data_sequence_number, least > data_sequence_number)
             }
-            Keys::Rows { converter, numbers } => {
-                let keys = converter.convert_columns(&columns)?;
-                let row_is_kept = |row: usize| {
-                    let key = keys.row(row);
-                    let key = key.data();
-                    !self.present.may_have(mix(numbers.hasher().hash_one(key))) || is_kept(numbers.get(key))
-                };
-                BooleanBuffer::collect_bool(rows, row_is_kept)
-            }
-        })
+            Keys::Rows(keys) => keys.gone(&columns, rows, data_sequence_number)?,
+        };
+        Ok(!&gone)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let entries = match &self.keys {
-            Keys::Integers { numbers, .. } => numbers.capacity() * INTEGER_ENTRY_BYTES,
-            Keys::Rows { numbers, .. } => numbers.capacity() * BOXED_ENTRY_BYTES,
-        };
-        size_of::<Self>() + entries + self.key_bytes + self.present.bits.len() * size_of::<u64>()
+        size_of::<Self>()
+            + match &self.keys {
+                Keys::Integers(keys) => keys.heap_bytes(),
+                Keys::Rows(keys) => keys.heap_bytes(),
+            }
     }
 
     /// The columns in the index's types, with one NaN, and numbers as such.
     fn normalised(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         match &self.keys {
-            Keys::Integers { .. } => {
+            Keys::Integers(_) => {
                 let column = as_type(&columns[0], &self.types[0])?;
                 Ok(vec![cast(&column, &DataType::Int64)?])
             }
-            Keys::Rows { .. } => normalised(columns, &self.types),
+            Keys::Rows(_) => normalised(columns, &self.types),
         }
     }
 }
 
-/// Which keys may be there, by one bit of their hash: nearly all rows stay, and most of them are done with here, in a
-/// small piece of memory.
-#[derive(Debug)]
-struct Presence {
-    bits: Vec<u64>,
-    /// How far a hash is shifted to be the number of a bit.
-    shift: u32,
-}
-
-impl Default for Presence {
-    /// Before anything is known, anything may be there.
-    fn default() -> Self {
-        Self { bits: vec![u64::MAX], shift: u64::BITS - 6 }
-    }
-}
-
-impl Presence {
-    fn new(keys: usize, hashes: impl Iterator<Item = u64>) -> Self {
-        let bits = keys.saturating_mul(PRESENCE_BITS).next_power_of_two().max(64);
-        let mut presence = Self { bits: vec![0; bits / 64], shift: u64::BITS - bits.trailing_zeros() };
-        for hash in hashes {
-            let bit = hash >> presence.shift;
-            presence.bits[(bit / 64) as usize] |= 1 << (bit % 64);
+impl Integers {
+    fn insert(&mut self, column: &Int64Array, sequence_number: i64) {
+        for value in column {
+            let highest = match value {
+                Some(value) => self.numbers.entry(value).or_insert(sequence_number),
+                None => self.null.get_or_insert(sequence_number),
+            };
+            *highest = sequence_number.max(*highest);
         }
-        presence
     }
 
-    #[inline]
-    fn may_have(&self, hash: u64) -> bool {
-        let bit = hash >> self.shift;
-        self.bits[(bit / 64) as usize] & (1 << (bit % 64)) != 0
+    fn finish(&mut self, one_number: bool) {
+        self.range = Range::new(self.numbers.keys().copied());
+        match &self.range {
+            Some(_) if one_number => self.numbers = HashMap::default(),
+            Some(_) => {}
+            None => self.filter = Some(Filter::new(self.numbers.keys().map(|key| *key as u64))),
+        }
+    }
+
+    /// The rows that are deleted. `all_newer`: every key's sequence number is above that of the data file.
+    fn gone(&self, column: &Int64Array, data_sequence_number: i64, all_newer: bool) -> BooleanBuffer {
+        let (values, rows) = (column.values(), column.len());
+        let mut gone = match (&self.range, &self.filter) {
+            (Some(range), _) => BooleanBuffer::collect_bool(rows, |row| range.has(values[row])),
+            (None, Some(filter)) => {
+                BooleanBuffer::collect_bool(rows, |row| filter.may_have(values[row] as u64))
+            }
+            (None, None) => BooleanBuffer::new_set(rows),
+        };
+        let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
+        if let Some(nulls) = nulls {
+            gone = &gone & nulls.inner();
+        }
+        if !(all_newer && self.range.is_some()) {
+            let is_gone = |row: usize| {
+                self.numbers.get(&values[row]).is_some_and(|number| *number > data_sequence_number)
+            };
+            gone = only(&gone, is_gone);
+        }
+        match nulls {
+            Some(nulls) if self.null.is_some_and(|number| number > data_sequence_number) => {
+                &gone | &!nulls.inner()
+            }
+            _ => gone,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.numbers.capacity() * INTEGER_ENTRY_BYTES
+            + self.range.as_ref().map_or(0, Range::heap_bytes)
+            + self.filter.as_ref().map_or(0, Filter::heap_bytes)
     }
 }
 
-/// Spreads numbers over the upper bits.
-#[inline]
-fn mix(number: u64) -> u64 {
-    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+impl Rows {
+    fn new(types: &[DataType]) -> Result<Self> {
+        Ok(Self {
+            converter: row_converter(types)?,
+            numbers: HashMap::default(),
+            key_bytes: 0,
+            hashes: Vec::new(),
+            state: RandomState::default(),
+            filter: None,
+        })
+    }
+
+    fn insert(&mut self, columns: &[ArrayRef], sequence_number: i64) -> Result<()> {
+        let keys = self.converter.convert_columns(columns)?;
+        let hashes = self.hashes_of(columns, keys.num_rows())?;
+        for (row, hash) in keys.iter().zip(hashes) {
+            match self.numbers.get_mut(row.data()) {
+                Some(highest) => *highest = sequence_number.max(*highest),
+                None => {
+                    self.key_bytes += row.data().len();
+                    self.hashes.push(hash);
+                    self.numbers.insert(row.data().into(), sequence_number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        self.filter = Some(Filter::new(std::mem::take(&mut self.hashes).into_iter()));
+    }
+
+    /// The rows that are deleted. Only the keys of those that may be are put into the row format, for that takes
+    /// several times as long as to hash them.
+    fn gone(&self, columns: &[ArrayRef], rows: usize, data_sequence_number: i64) -> Result<BooleanBuffer> {
+        let candidates = match &self.filter {
+            Some(filter) => {
+                let hashes = self.hashes_of(columns, rows)?;
+                BooleanBuffer::collect_bool(rows, |row| filter.may_have(hashes[row]))
+            }
+            None => BooleanBuffer::new_set(rows),
+        };
+        if candidates.count_set_bits() == 0 {
+            return Ok(candidates);
+        }
+        let mask = BooleanArray::new(candidates.clone(), None);
+        let columns = columns.iter().map(|column| filter(column, &mask)).collect::<Result<Vec<_>, _>>()?;
+        let keys = self.converter.convert_columns(&columns)?;
+        let mut key = keys.iter();
+        Ok(only(&candidates, |_| {
+            let number = key.next().and_then(|key| self.numbers.get(key.data()));
+            number.is_some_and(|number| *number > data_sequence_number)
+        }))
+    }
+
+    fn hashes_of(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+        let mut hashes = vec![0; rows];
+        create_hashes(columns, &self.state, &mut hashes)?;
+        Ok(hashes)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.numbers.capacity() * BOXED_ENTRY_BYTES
+            + self.key_bytes
+            + self.hashes.capacity() * size_of::<u64>()
+            + self.filter.as_ref().map_or(0, Filter::heap_bytes)
+    }
+}
+
+/// Those of the rows of which it is so, asked in their order.
+fn only(rows: &BooleanBuffer, mut is_so: impl FnMut(usize) -> bool) -> BooleanBuffer {
+    let mut builder = BooleanBufferBuilder::new(rows.len());
+    builder.append_n(rows.len(), false);
+    for row in rows.set_indices() {
+        if is_so(row) {
+            builder.set_bit(row, true);
+        }
+    }
+    builder.finish()
 }
 
 /// Makes one column of the columns that deletes compare: equal where all of these are.

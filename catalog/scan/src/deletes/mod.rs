@@ -17,6 +17,7 @@ mod cache;
 mod equality;
 mod filter;
 mod joined;
+mod members;
 mod positions;
 mod reader;
 mod rows;
