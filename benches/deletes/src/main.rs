@@ -11,7 +11,10 @@
 //! a start loads footers and deletes; of the others, warm, the best counts. The rows that are left are known by
 //! reason, and a run that gives others ends the benchmark.
 //!
-//! Two queries: one reads every column, and one a single column that no delete compares. The first decides; the second
+//! Keys are close together, as those that a database gave its rows, or scattered; these are in a column that no query
+//! reads by itself.
+//!
+//! Two queries: one reads every other column, and one a single column that no delete compares. The first decides; the second
 //! is the worst case, since the key has to be read besides.
 
 // One description of the machine for all results.

@@ -69,6 +69,7 @@ impl Shape {
 pub enum Kind {
     None,
     Equality,
+    EqualityScattered,
     EqualityText,
     Vectors,
     Positions,
@@ -76,15 +77,21 @@ pub enum Kind {
 
 impl Kind {
     /// That without deletes first.
-    pub const ALL: [Self; 5] =
-        [Self::None, Self::Equality, Self::EqualityText, Self::Vectors, Self::Positions];
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Equality,
+        Self::EqualityScattered,
+        Self::EqualityText,
+        Self::Vectors,
+        Self::Positions,
+    ];
 
     /// What the time to that without deletes may be.
     pub fn bar(self) -> Option<f64> {
         match self {
             Self::Equality => Some(1.5),
             Self::Vectors => Some(1.1),
-            Self::None | Self::EqualityText | Self::Positions => None,
+            Self::None | Self::EqualityScattered | Self::EqualityText | Self::Positions => None,
         }
     }
 }
@@ -94,6 +101,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::None => "none",
             Self::Equality => "equality, a number",
+            Self::EqualityScattered => "equality, a scattered number",
             Self::EqualityText => "equality, a number and a text",
             Self::Vectors => "deletion vectors",
             Self::Positions => "position delete files",
@@ -106,6 +114,7 @@ pub struct Table {
     pub shape: Shape,
     data: Vec<FileTask>,
     equality: Arc<EqualityDeletes>,
+    equality_scattered: Arc<EqualityDeletes>,
     equality_text: Arc<EqualityDeletes>,
     vectors: Vec<DeletionVector>,
     positions: Vec<Arc<DeleteFile>>,
@@ -122,11 +131,17 @@ fn schema() -> SchemaRef {
         field(3, "b", DataType::Float64),
         field(4, "day", DataType::Date32),
         field(5, "text", DataType::Utf8View),
+        field(6, "code", DataType::Int64),
     ]))
 }
 
 fn text(id: usize) -> String {
     format!("customer {}", id % 10_007)
+}
+
+/// A number by which a row is known as well, with no order and far from its neighbours'.
+fn code(id: usize) -> i64 {
+    (id as i64).wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
 impl Table {
@@ -142,12 +157,16 @@ impl Table {
             vectors.push(write_vector(&folder.join(format!("{file}.puffin")), shape.deleted_rows(file))?);
         }
         let ids: Vec<usize> = (0..shape.all()).filter(|id| shape.is_deleted(*id)).collect();
-        let (mut numbers, mut texts, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut numbers, mut codes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut positions = Vec::new();
         for (number, ids) in ids.chunks(shape.deleted.div_ceil(shape.delete_files)).enumerate() {
             let id = || Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| *id as i64))) as ArrayRef;
             let text = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| text(*id)))) as ArrayRef;
             let one = vec![(field(1, "id", DataType::Int64), id())];
             numbers.push(delete_file(&folder.join(format!("number-{number}.parquet")), one)?);
+            let code = Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| code(*id)))) as ArrayRef;
+            let one = vec![(field(6, "code", DataType::Int64), code)];
+            codes.push(delete_file(&folder.join(format!("code-{number}.parquet")), one)?);
             let two = vec![(field(1, "id", DataType::Int64), id()), (field(5, "text", DataType::Utf8), text)];
             texts.push(delete_file(&folder.join(format!("text-{number}.parquet")), two)?);
         }
@@ -178,6 +197,7 @@ impl Table {
         let positions = (0..shape.files).filter_map(of_file).map(Arc::clone).collect();
         Ok(Self {
             equality: list(vec![key(0)], numbers),
+            equality_scattered: list(vec![key(5)], codes),
             equality_text: list(vec![key(0), key(4)], texts),
             data,
             vectors,
@@ -195,6 +215,7 @@ impl Table {
             match kind {
                 Kind::None => {}
                 Kind::Equality => deletes.equality = vec![Arc::clone(&self.equality)],
+                Kind::EqualityScattered => deletes.equality = vec![Arc::clone(&self.equality_scattered)],
                 Kind::EqualityText => deletes.equality = vec![Arc::clone(&self.equality_text)],
                 Kind::Vectors => deletes.vector = Some(self.vectors[number].clone()),
                 Kind::Positions => deletes.positions = vec![Arc::clone(&self.positions[number])],
@@ -222,6 +243,7 @@ fn write_data(path: &Path, shape: &Shape, file: usize) -> Result<FileTask, Error
         Arc::new(Float64Array::from_iter_values(ids().map(|id| (id % 1_000_003) as f64 / 7.0))),
         Arc::new(Date32Array::from_iter_values(ids().map(|id| 18_000 + (id % 2_000) as i32))),
         Arc::new(StringViewArray::from_iter_values(ids().map(text))),
+        Arc::new(Int64Array::from_iter_values(ids().map(code))),
     ];
     write_parquet(path, schema(), columns)
 }
