@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Crate, and the crates of ours that it may use.
 const CRATES: &[(&str, &[&str])] = &[
-    ("scheduler", &["tarn-catalog", "tarn-runtime", "tarn-scan", "tarn-wire"]),
-    ("executor", &["tarn-runtime", "tarn-scan"]),
+    ("scheduler", &["tarn-catalog", "tarn-functions", "tarn-runtime", "tarn-scan", "tarn-wire"]),
+    ("executor", &["tarn-functions", "tarn-runtime", "tarn-scan"]),
+    ("executor/functions", &[]),
     ("executor/runtime", &[]),
     ("catalog", &["tarn-scan"]),
     ("catalog/scan", &[]),

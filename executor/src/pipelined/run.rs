@@ -91,7 +91,7 @@ async fn prepare(
     let mut config = run.config;
     TarnOptions { query_id: run.query_id, run_id: run.run_id.clone(), ..TarnOptions::of(&config) }
         .apply(&mut config);
-    let state = session(config.clone(), runtime);
+    let state = session(config.clone(), runtime)?;
     let plan = match run.plan {
         RunPlan::Ready(plan) => plan,
         RunPlan::Encoded(bytes) => {
@@ -111,12 +111,11 @@ async fn prepare(
     Ok((plan, ctx))
 }
 
-fn session(config: SessionConfig, runtime: &Runtime) -> SessionState {
-    SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime.env())
-        .with_default_features()
-        .build()
+fn session(config: SessionConfig, runtime: &Runtime) -> EngineResult<SessionState> {
+    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime.env());
+    let mut state = builder.with_default_features().build();
+    tarn_functions::register(&mut state)?;
+    Ok(state)
 }
 
 /// The rows of a run. However it ends, all work for it ends everywhere.

@@ -79,12 +79,14 @@ fn build_session(
         let plan = tarn_scan::with_query_id(event.plan, &run_id)?;
         Ok(WorkerPlanRewriteEventResponse::new(guard.apply(plan)?))
     };
-    Ok(builder
+    let mut state = builder
         .with_config(config)
         .with_distributed_user_codec_arc(codec)
         .with_distributed_channel_resolver(channels)
         .with_distributed_worker_plan_rewrite_handler(rewrite)
-        .build())
+        .build();
+    tarn_functions::register(&mut state)?;
+    Ok(state)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a [u8]> {

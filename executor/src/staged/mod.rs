@@ -225,7 +225,7 @@ impl Staged {
             self.folder.path(),
             runtime_producer,
             config_producer,
-            Arc::new(BallistaFunctionRegistry::default()),
+            Arc::new(functions()),
             Arc::new(Unrecorded),
             cores,
             Arc::<Engine>::clone(engine),
@@ -285,6 +285,19 @@ fn scheduler_client(channel: Channel) -> SchedulerGrpcClient<Channel> {
     SchedulerGrpcClient::new(channel)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// What the tasks of a stage may call.
+fn functions() -> BallistaFunctionRegistry {
+    let mut known = BallistaFunctionRegistry::default();
+    // It cannot be told of more by the trait for it.
+    for function in tarn_functions::scalar_functions() {
+        known.scalar_functions.insert(function.name().to_owned(), function);
+    }
+    for function in tarn_functions::aggregate_functions() {
+        known.aggregate_functions.insert(function.name().to_owned(), function);
+    }
+    known
 }
 
 fn codec() -> Arc<dyn PhysicalExtensionCodec> {

@@ -48,7 +48,8 @@ impl Planner {
             .with_config(SessionConfig::new())
             .with_runtime_env(env);
         let builder = builder.with_optimizer_rules(rules::of_optimizer());
-        let template = number::install(builder, rules::of_analyzer()).build();
+        let mut template = number::install(builder, rules::of_analyzer()).build();
+        tarn_functions::register(&mut template).expect("a session takes every function");
         Self { template: Arc::new(template) }
     }
 

@@ -6,6 +6,7 @@
 
 mod in_lists;
 mod multiplicity;
+mod overflow;
 mod zeros;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub(super) fn of_analyzer() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(multiplicity::Multiplicity));
     rules.push(Arc::new(zeros::Zeros));
+    rules.push(Arc::new(overflow::Overflow));
     rules
 }
 
