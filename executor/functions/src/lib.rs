@@ -6,21 +6,30 @@
 //! the engine's type.
 
 mod arithmetic;
+mod opaque;
 mod sum;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::datatypes::FieldRef;
 use datafusion::common::Result;
+use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, Operator, ScalarUDF};
+use datafusion::physical_expr::PhysicalExpr;
 
 use self::arithmetic::Checked;
+use self::opaque::{Opacity, Opaque};
 use self::sum::Sum;
 
 static ARITHMETIC: LazyLock<[Arc<ScalarUDF>; 3]> =
     LazyLock::new(|| Checked::all().map(|function| Arc::new(ScalarUDF::from(function))));
+
+static OPAQUE: LazyLock<[Arc<ScalarUDF>; 2]> = LazyLock::new(|| {
+    [Arc::new(ScalarUDF::from(Opaque::default())), Arc::new(ScalarUDF::from(Opacity::default()))]
+});
 
 static SUM: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::from(Sum::default())));
 
@@ -40,9 +49,18 @@ pub fn sum() -> Arc<AggregateUDF> {
     Arc::clone(&SUM)
 }
 
+/// What `expr` gives, a column of this field, with nothing known of it to the engine: not that it is constant.
+pub fn opaque(
+    expr: Arc<dyn PhysicalExpr>,
+    field: FieldRef,
+    config: &Arc<ConfigOptions>,
+) -> Arc<dyn PhysicalExpr> {
+    opaque::hidden(OPAQUE.each_ref().map(Arc::clone), expr, field, config)
+}
+
 /// All that are called row by row.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    ARITHMETIC.to_vec()
+    ARITHMETIC.iter().chain(OPAQUE.iter()).map(Arc::clone).collect()
 }
 
 /// All that make one value of many.

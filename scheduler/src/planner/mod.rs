@@ -4,6 +4,7 @@
 //! session's settings and its own pinned catalogs, and none outlives it. The rule: this room
 //! plans and runs nothing.
 
+mod cast_names;
 mod estimate;
 mod information_schema;
 mod number;
@@ -14,9 +15,11 @@ use std::sync::Arc;
 
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProviderList, SchemaProvider};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -47,7 +50,10 @@ impl Planner {
         let builder = SessionStateBuilder::new_with_default_features()
             .with_config(SessionConfig::new())
             .with_runtime_env(env);
-        let builder = builder.with_optimizer_rules(rules::of_optimizer());
+        let builder = builder
+            .with_expr_planners(expr_planners())
+            .with_optimizer_rules(rules::of_optimizer())
+            .with_physical_optimizer_rules(rules::of_physical_optimizer());
         let mut template = number::install(builder, rules::of_analyzer()).build();
         tarn_functions::register(&mut template).expect("a session takes every function");
         Self { template: Arc::new(template) }
@@ -95,6 +101,12 @@ impl Planner {
         let provider = InformationSchemaProvider::new(catalogs).with_table_functions(functions);
         Some(Arc::new(InformationSchema(provider)))
     }
+}
+
+/// The engine's, and ours first.
+fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    let ours: Arc<dyn ExprPlanner> = Arc::new(cast_names::CastNames);
+    std::iter::once(ours).chain(SessionStateDefaults::default_expr_planners()).collect()
 }
 
 /// The undistributed physical plan of an analyzed and optimized plan.

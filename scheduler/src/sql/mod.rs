@@ -8,6 +8,7 @@
 mod clauses;
 mod create;
 mod dialect;
+mod like;
 mod name;
 mod placeholders;
 mod show;

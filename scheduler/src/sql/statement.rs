@@ -1,6 +1,6 @@
 //! One statement: ours, or the engine's.
 
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, VisitMut};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -9,7 +9,7 @@ use super::create::{self, CreateTable, syntax};
 use super::name::ObjectName;
 use super::show::{self, Show};
 use super::view::{self, CreateView, DropView};
-use super::{clauses, placeholders, time_travel, tokens};
+use super::{clauses, like, placeholders, time_travel, tokens};
 use crate::error::{Error, ErrorCode, Result};
 
 /// A parsed statement. Names are not resolved.
@@ -128,14 +128,18 @@ fn parse_tokens(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
 /// Nothing in the parts that the engine plans may be passed over by it.
 fn clauses_of(statement: &mut Statement) -> Result<()> {
     match statement {
-        Statement::Query(statement) | Statement::Insert { statement, .. } => {
-            clauses::check(statement.as_mut())
-        }
-        Statement::CreateTable(table) => table.query.as_deref_mut().map_or(Ok(()), clauses::check),
-        Statement::CreateView(view) => clauses::check(view.query.as_mut()),
+        Statement::Query(statement) | Statement::Insert { statement, .. } => for_engine(statement.as_mut()),
+        Statement::CreateTable(table) => table.query.as_deref_mut().map_or(Ok(()), for_engine),
+        Statement::CreateView(view) => for_engine(view.query.as_mut()),
         Statement::Explain { statement, .. } => clauses_of(statement),
         _ => Ok(()),
     }
+}
+
+/// A part that the engine plans, in words that it knows.
+fn for_engine(part: &mut impl VisitMut) -> Result<()> {
+    clauses::check(part)?;
+    like::rewrite(part)
 }
 
 fn statement(parser: &mut Parser<'_>) -> Result<Statement> {

@@ -25,7 +25,7 @@ use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PREC
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::parser::Statement;
 
@@ -41,6 +41,11 @@ pub async fn logical_plan(state: &SessionState, mut statement: Statement) -> Res
         mark::mark(statement);
     }
     mark::with_plain_names(state.statement_to_plan(statement).await?)
+}
+
+/// Whether it is a cast that only marks a number.
+pub fn is_mark(expr: &Expr) -> bool {
+    mark::marked(expr).is_some()
 }
 
 /// The engine with what this room adds to it and to its rules.

@@ -4,14 +4,19 @@
 //! run after types were made equal. Not here: numbers with a point, which have a room of their own beside this one. The rule: a cure
 //! changes which rows come out, never their names or types.
 
+mod constants;
 mod in_lists;
 mod multiplicity;
+mod namesakes;
 mod overflow;
+mod truth;
 mod zeros;
 
 use std::sync::Arc;
 
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 /// The analyzer's rules, in their order: the engine's, then those here.
 pub(super) fn of_analyzer() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
@@ -19,6 +24,7 @@ pub(super) fn of_analyzer() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(multiplicity::Multiplicity));
     rules.push(Arc::new(zeros::Zeros));
     rules.push(Arc::new(overflow::Overflow));
+    rules.push(Arc::new(truth::Truth));
     rules
 }
 
@@ -30,4 +36,11 @@ pub(super) fn of_optimizer() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         false => rule,
     };
     Optimizer::new().rules.into_iter().map(replaced).collect()
+}
+
+/// The rules for physical plans, in their order: ours, then the engine's, some of them fenced.
+pub(super) fn of_physical_optimizer() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(constants::Constants);
+    let engine = PhysicalOptimizer::new().rules.into_iter().map(namesakes::Fenced::if_needed);
+    std::iter::once(ours).chain(engine).collect()
 }

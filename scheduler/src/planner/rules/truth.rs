@@ -1,0 +1,45 @@
+//! `IS [NOT] TRUE`, `FALSE` and `UNKNOWN` as what the engine runs them as.
+//!
+//! The engine makes them `IS [NOT] DISTINCT FROM` in its physical plan, which it holds to be NULL at times, as it does
+//! not hold these: so `SELECT DISTINCT x IS TRUE` ended in an internal error. Said in the logical plan, both agree.
+
+use datafusion::common::ScalarValue;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, binary_expr};
+use datafusion::optimizer::AnalyzerRule;
+
+#[derive(Debug)]
+pub(super) struct Truth;
+
+impl AnalyzerRule for Truth {
+    fn name(&self) -> &str {
+        "truth_tests"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|plan| {
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                Ok(expr.transform_up(|expr| Ok(as_run(expr)))?.update_data(|expr| name.restore(expr)))
+            })
+        });
+        Ok(rewritten?.data)
+    }
+}
+
+fn as_run(expr: Expr) -> Transformed<Expr> {
+    let (expr, operator, value) = match expr {
+        Expr::IsTrue(expr) => (expr, Operator::IsNotDistinctFrom, Some(true)),
+        Expr::IsNotTrue(expr) => (expr, Operator::IsDistinctFrom, Some(true)),
+        Expr::IsFalse(expr) => (expr, Operator::IsNotDistinctFrom, Some(false)),
+        Expr::IsNotFalse(expr) => (expr, Operator::IsDistinctFrom, Some(false)),
+        Expr::IsUnknown(expr) => return Transformed::yes(Expr::IsNull(expr)),
+        Expr::IsNotUnknown(expr) => return Transformed::yes(Expr::IsNotNull(expr)),
+        expr => return Transformed::no(expr),
+    };
+    Transformed::yes(binary_expr(*expr, operator, Expr::Literal(ScalarValue::Boolean(value), None)))
+}
