@@ -6,6 +6,7 @@
 
 mod constants;
 mod in_lists;
+mod members;
 mod multiplicity;
 mod namesakes;
 mod overflow;
@@ -23,6 +24,7 @@ pub(super) fn of_analyzer() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(multiplicity::Multiplicity));
     rules.push(Arc::new(zeros::Zeros));
+    rules.push(Arc::new(members::Members));
     rules.push(Arc::new(overflow::Overflow));
     rules.push(Arc::new(truth::Truth));
     rules
