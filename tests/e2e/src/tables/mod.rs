@@ -54,8 +54,11 @@ async fn check(settings: Vec<Setting>) {
     let mut outcome = Outcome::default();
     for setting in &settings {
         let began = Instant::now();
-        outcome.add(run_in(setting, &tables).await);
-        println!("{setting}: {:.1} s", began.elapsed().as_secs_f64());
+        let seen = run_in(setting, &tables).await;
+        let (differences, seconds) =
+            (seen.differences.len() + seen.wrong.len(), began.elapsed().as_secs_f64());
+        println!("{setting}: {differences} differences, {seconds:.1} s");
+        outcome.add(seen);
     }
     if std::env::var_os("TARN_TABLES_ACCEPT").is_some() {
         outcome.accept();

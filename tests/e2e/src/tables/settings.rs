@@ -40,15 +40,19 @@ const COVER: [[usize; 7]; 7] = [
 const VALUES: [usize; 7] = [MODES.len(), 2, 2, 2, 2, 2, 2];
 
 /// The cover; with `TARN_TABLES=full` the whole product of all but the last, which then takes turns; with
-/// `TARN_TABLES=one` the plainest.
+/// `TARN_TABLES=one` the plainest. `TARN_TABLES=full/2/3` is the second third of the product, by turns, so that it can
+/// be run in parts.
 pub fn chosen() -> Vec<Setting> {
-    match std::env::var("TARN_TABLES").as_deref() {
-        Ok("full") => product()
-            .into_iter()
-            .filter(|line| line.iter().sum::<usize>() % 2 == 0)
-            .map(Setting::of)
-            .collect(),
-        Ok("one") => vec![Setting::of([0; 7])],
+    let wanted = std::env::var("TARN_TABLES").unwrap_or_default();
+    let full = || product().into_iter().filter(|line| line.iter().sum::<usize>() % 2 == 0).map(Setting::of);
+    match wanted.split('/').collect::<Vec<_>>().as_slice() {
+        ["full"] => full().collect(),
+        ["full", part, parts] => {
+            let (part, parts): (usize, usize) = (part.parse().unwrap(), parts.parse().unwrap());
+            assert!((1..=parts).contains(&part), "part {part} of {parts}");
+            full().skip(part - 1).step_by(parts).collect()
+        }
+        ["one"] => vec![Setting::of([0; 7])],
         _ => COVER.into_iter().map(Setting::of).collect(),
     }
 }
