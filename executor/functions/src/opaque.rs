@@ -49,7 +49,7 @@ impl ScalarUDFImpl for Opaque {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.into_iter().next() {
-            // A constant stays one column of many rows, as what it stands for.
+            // As a column in any case: nobody behind it is to see a single value.
             Some(value) => Ok(ColumnarValue::Array(value.into_array(args.number_rows)?)),
             None => internal_err!("__opaque of no argument"),
         }

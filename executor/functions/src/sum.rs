@@ -1,9 +1,9 @@
-//! `SUM` of integers and decimals, exact whatever the order of the rows, and an error where the type of the answer
-//! cannot hold it.
+//! `SUM` of integers and decimals, exact, and an error where the type of the answer cannot hold it.
 //!
-//! All is added up in 128 bits, in which no number of integers can overflow; an integer's parts are decimals of 38
-//! digits on their way between executors, so that only the whole is held against the type. What is neither integer
-//! nor decimal is the engine's.
+//! All is added up in 128 bits. No number of integers can overflow there, and an integer's parts are decimals of 38
+//! digits on their way between executors, so that only the whole is held against the type. A part of decimals of 38
+//! digits may overflow where the whole would not: then it is an error, never another sum. What is neither integer nor
+//! decimal is the engine's.
 
 use std::collections::HashMap;
 use std::sync::Arc;

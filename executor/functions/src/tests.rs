@@ -106,17 +106,17 @@ fn a_group_that_is_beyond_its_type_is_an_error() {
     sums.update_batch(&[integers([Some(i64::MIN), Some(-1), Some(1)])], &[0, 0, 1], None, 2).unwrap();
     assert!(sums.evaluate(EmitTo::All).unwrap_err().to_string().contains("a SUM is beyond BIGINT"));
 
-    let ten_digits = DataType::Decimal128(38, 2);
+    let widest = DataType::Decimal128(38, 2);
     let greatest = 10_i128.pow(38) - 1;
     let column = |values: Vec<i128>| -> ArrayRef {
         Arc::new(Decimal128Array::from(values).with_precision_and_scale(38, 2).unwrap())
     };
-    let mut sums = groups(&ten_digits);
+    let mut sums = groups(&widest);
     sums.update_batch(&[column(vec![greatest, 1])], &[0, 0], None, 1).unwrap();
     assert!(sums.evaluate(EmitTo::All).unwrap_err().to_string().contains("a SUM is beyond DECIMAL(38, 2)"));
-    let mut sums = groups(&ten_digits);
+    let mut sums = groups(&widest);
     assert!(sums.update_batch(&[column(vec![greatest, greatest])], &[0, 0], None, 1).is_err());
-    let mut sums = groups(&ten_digits);
+    let mut sums = groups(&widest);
     sums.update_batch(&[column(vec![greatest, 1, -1])], &[0, 0, 0], None, 1).unwrap();
     assert_eq!(sums.evaluate(EmitTo::All).unwrap().as_primitive::<Decimal128Type>().value(0), greatest);
 }

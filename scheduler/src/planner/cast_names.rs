@@ -10,11 +10,18 @@ use datafusion::logical_expr::{Cast, Expr, TryCast};
 
 use super::number::is_mark;
 
+/// The function that says by which columns a row is grouped.
+const GROUPING: &str = "grouping";
+
 #[derive(Debug)]
 pub(super) struct CastNames;
 
 impl ExprPlanner for CastNames {
     fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        // Its argument has to be as it stands in GROUP BY.
+        if expr.func.name() == GROUPING {
+            return Ok(PlannerResult::Original(expr));
+        }
         let args = expr.args.into_iter().map(named).collect::<Result<_>>()?;
         Ok(PlannerResult::Original(RawAggregateExpr { args, ..expr }))
     }

@@ -9,7 +9,7 @@
 const RANGE_BITS_PER_KEY: u128 = 64;
 /// Bits of the filter for each key.
 const FILTER_BITS_PER_KEY: usize = 16;
-/// What two keys that differ have in common by their hashes is no pattern of the keys.
+/// 2^64 over the golden ratio: keys that follow a pattern are spread over all numbers when multiplied by it.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A bit for every number from the least key to the greatest.

@@ -1,17 +1,19 @@
 //! A column with a single value has another besides once it went through an outer join or through grouping sets: NULL.
+//! So does an expression that is equal to a column, and two columns are not equal where a grouping set has one of them.
 //!
-//! The engine keeps to it that the column is constant, and leaves it out of orders: after `LEFT JOIN (SELECT … WHERE
-//! k = 2) z`, `ORDER BY z.k` did nothing, and `rank() OVER (PARTITION BY z.k …)` counted on over both. So what is
-//! constant below is made opaque before it becomes NULL.
+//! The engine keeps to what it knew, and leaves constants out of orders: after `LEFT JOIN (SELECT … WHERE
+//! k = 2) z`, `ORDER BY z.k` did nothing, and `rank() OVER (PARTITION BY z.k …)` counted on over both. So columns
+//! of which something is known are made opaque before they become NULL.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::JoinType;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
@@ -43,8 +45,8 @@ impl PhysicalOptimizerRule for Constants {
             let mut children = Vec::new();
             for (place, child) in node.children().into_iter().enumerate() {
                 let opaque = match becomes_null(&node, place) {
-                    true => without_constants(child, &config)?,
-                    false => None,
+                    Some(alone) => opaque(child, alone, &config)?,
+                    None => None,
                 };
                 changed |= opaque.is_some();
                 children.push(opaque.unwrap_or_else(|| Arc::clone(child)));
@@ -63,10 +65,10 @@ impl PhysicalOptimizerRule for Constants {
     }
 }
 
-/// Whether columns of that child may be NULL in rows of the node that the child did not give.
-fn becomes_null(node: &Arc<dyn ExecutionPlan>, child: usize) -> bool {
+/// Whether columns of that child may be NULL in rows of the node that the child did not give: each alone, or all.
+fn becomes_null(node: &Arc<dyn ExecutionPlan>, child: usize) -> Option<Nulls> {
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        return !aggregate.group_expr().is_single();
+        return (!aggregate.group_expr().is_single()).then_some(Nulls::Alone);
     }
     let join_type = if let Some(join) = node.downcast_ref::<HashJoinExec>() {
         *join.join_type()
@@ -75,38 +77,54 @@ fn becomes_null(node: &Arc<dyn ExecutionPlan>, child: usize) -> bool {
     } else if let Some(join) = node.downcast_ref::<SortMergeJoinExec>() {
         join.join_type()
     } else {
-        return false;
+        return None;
     };
-    match join_type {
+    let together = match join_type {
         JoinType::Left => child == 1,
         JoinType::Right => child == 0,
         JoinType::Full => true,
         _ => false,
-    }
+    };
+    together.then_some(Nulls::Together)
 }
 
-/// The same rows, of which it is not known that a column is constant; `None` if none is.
-fn without_constants(
+/// Which columns become NULL.
+#[derive(Clone, Copy, PartialEq)]
+enum Nulls {
+    /// Some of them: two that were equal are so no more.
+    Alone,
+    /// All of them, so that equal columns stay equal.
+    Together,
+}
+
+/// The same rows, of which nothing is known that will not be so; `None` if nothing is.
+fn opaque(
     input: &Arc<dyn ExecutionPlan>,
+    nulls: Nulls,
     config: &Arc<ConfigOptions>,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let properties = input.equivalence_properties();
+    let mut known = HashSet::new();
+    for constant in properties.constants() {
+        known.extend(collect_columns(&constant.expr));
+    }
+    for class in properties.eq_group().iter() {
+        if nulls == Nulls::Alone || class.iter().any(|expr| !expr.is::<Column>()) {
+            class.iter().for_each(|expr| known.extend(collect_columns(expr)));
+        }
+    }
+    if known.is_empty() {
+        return Ok(None);
+    }
     let schema = input.schema();
-    let mut found = false;
     let columns = schema.fields().iter().enumerate().map(|(place, field)| {
-        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), place));
-        let expr = match properties.is_expr_constant(&column) {
-            Some(_) => {
-                found = true;
-                tarn_functions::opaque(column, Arc::clone(field), config)
-            }
-            None => column,
+        let column = Column::new(field.name(), place);
+        let expr = match known.contains(&column) {
+            true => tarn_functions::opaque(Arc::new(column), Arc::clone(field), config),
+            false => Arc::new(column),
         };
         ProjectionExpr::new(expr, field.name())
     });
     let columns: Vec<_> = columns.collect();
-    match found {
-        true => Ok(Some(Arc::new(ProjectionExec::try_new(columns, Arc::clone(input))?))),
-        false => Ok(None),
-    }
+    Ok(Some(Arc::new(ProjectionExec::try_new(columns, Arc::clone(input))?)))
 }

@@ -12,13 +12,14 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::{merge_schema, split_binary};
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+use super::rewrite_expressions;
 
 /// The engine's simplifier, which sees one list of an operand at most.
 #[derive(Debug, Default)]
@@ -46,13 +47,9 @@ impl OptimizerRule for SimplifyApart {
         if !meet {
             return self.0.rewrite(plan, config);
         }
-        let names = NamePreserver::new(&plan);
         let simplifier = simplifier(&plan, config)?;
         let mut away = Away::new(&simplifier);
-        let plan = plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(away.put_all(expr)?.update_data(|expr| name.restore(expr)))
-        })?;
+        let plan = rewrite_expressions(plan, |expr| away.put_all(expr))?;
         let simplified = self.0.rewrite(plan.data, config)?;
         Ok(Transformed::yes(simplified.data.map_expressions(|expr| away.take_all(expr))?.data))
     }
@@ -77,12 +74,13 @@ fn simplifier(plan: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<ExprSi
 /// The lists that are away, each under the number of its placeholder.
 struct Away<'a> {
     lists: Vec<Expr>,
+    numbers: HashMap<Expr, usize>,
     simplifier: &'a ExprSimplifier,
 }
 
 impl<'a> Away<'a> {
     fn new(simplifier: &'a ExprSimplifier) -> Self {
-        Self { lists: Vec::new(), simplifier }
+        Self { lists: Vec::new(), numbers: HashMap::new(), simplifier }
     }
 
     fn put_all(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
@@ -96,8 +94,8 @@ impl<'a> Away<'a> {
         // There are functions that only the simplifier knows, so the operand and the members cannot do without it.
         let list = list.map_children(|child| Ok(Transformed::yes(apart(child, self.simplifier)?)))?.data;
         // Lists that are alike have one placeholder, so that what is alike is still seen to be.
-        let number = self.lists.iter().position(|known| *known == list).unwrap_or_else(|| {
-            self.lists.push(list);
+        let number = *self.numbers.entry(list).or_insert_with_key(|list| {
+            self.lists.push(list.clone());
             self.lists.len() - 1
         });
         let field = Field::new("list", DataType::Boolean, true);
@@ -107,10 +105,8 @@ impl<'a> Away<'a> {
     fn take_all(&self, expr: Expr) -> Result<Transformed<Expr>> {
         expr.transform_down(|expr| match &expr {
             Expr::Placeholder(placeholder) => {
-                match (0..self.lists.len()).find(|number| id(*number) == placeholder.id) {
-                    Some(number) => {
-                        Ok(Transformed::new(self.lists[number].clone(), true, TreeNodeRecursion::Jump))
-                    }
+                match number(&placeholder.id).and_then(|number| self.lists.get(number)) {
+                    Some(list) => Ok(Transformed::new(list.clone(), true, TreeNodeRecursion::Jump)),
                     None => Ok(Transformed::no(expr)),
                 }
             }
@@ -129,39 +125,54 @@ fn apart(expr: Expr, simplifier: &ExprSimplifier) -> Result<Expr> {
     Ok(away.take_all(simplifier.simplify(expr)?)?.data)
 }
 
+/// Begins the id of a placeholder that stands for a list; no other has a space.
+const LIST: &str = "$list ";
+
 fn id(number: usize) -> String {
-    format!("$list {number}")
+    format!("{LIST}{number}")
+}
+
+fn number(id: &str) -> Option<usize> {
+    id.strip_prefix(LIST)?.parse().ok()
 }
 
 /// Whether the simplifier may see two lists of one operand: two that are there, or that it makes of equalities.
 fn may_meet(expr: &Expr) -> bool {
-    let mut halves = HashMap::new();
-    count(expr, &mut halves);
-    halves.values().any(|halves| *halves >= 4)
+    let mut lists = HashMap::new();
+    count(expr, &mut lists);
+    lists.values().any(|lists| *lists > 1)
 }
 
-/// Adds up by operand: a list is two halves, and so are all the equalities of one chain. One by itself is a half.
+/// Adds up the lists by operand. All the equalities of one chain are one list, and so are they with the lists of a
+/// chain of ORs, which may be merged. One equality by itself is none, unless what is beside it is known beforehand:
+/// then it may come into another chain.
 #[allow(clippy::mutable_key_type, reason = "what changes inside an expression is not part of its hash")]
-fn count(expr: &Expr, halves: &mut HashMap<Expr, usize>) {
-    let mut here: HashMap<Expr, usize> = HashMap::new();
-    for member in chain(expr) {
+fn count(expr: &Expr, lists: &mut HashMap<Expr, usize>) {
+    let members = chain(expr);
+    let is_or = matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }));
+    let moves = members.len() > 1 && members.iter().any(|member| !member.any_column_refs());
+    let mut here: HashMap<&Expr, usize> = HashMap::new();
+    for member in members {
         match operand(member) {
-            Some((operand, true)) => *here.entry(operand.clone()).or_default() += 1,
-            Some((operand, false)) => *halves.entry(operand.clone()).or_default() += 2,
+            Some((operand, true)) => *here.entry(operand).or_default() += if moves { 2 } else { 1 },
+            Some((operand, false)) => match member {
+                Expr::InList(list) if is_or && !list.negated => *here.entry(operand).or_default() += 2,
+                _ => *lists.entry(operand.clone()).or_default() += 1,
+            },
             // A chain of the other kind.
             None if !std::ptr::eq(member, expr) => {
-                count(member, halves);
+                count(member, lists);
                 continue;
             }
             None => {}
         }
         let _ = member.apply_children(|child| {
-            count(child, halves);
+            count(child, lists);
             Ok(TreeNodeRecursion::Continue)
         });
     }
-    for (operand, equalities) in here {
-        *halves.entry(operand).or_default() += std::cmp::min(equalities, 2);
+    for (operand, _) in here.into_iter().filter(|(_, equalities)| *equalities > 1) {
+        *lists.entry(operand.clone()).or_default() += 1;
     }
 }
 

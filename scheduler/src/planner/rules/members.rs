@@ -7,9 +7,10 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
+
+use super::rewrite_expressions;
 
 #[derive(Debug)]
 pub(super) struct Members;
@@ -20,13 +21,8 @@ impl AnalyzerRule for Members {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(expr.transform_up(|expr| Ok(one_by_one(expr)))?.update_data(|expr| name.restore(expr)))
-            })
-        });
+        let rewrite = |expr: Expr| expr.transform_up(|expr| Ok(one_by_one(expr)));
+        let rewritten = plan.transform_up_with_subqueries(|plan| rewrite_expressions(plan, rewrite));
         Ok(rewritten?.data)
     }
 }

@@ -15,6 +15,10 @@ mod zeros;
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -45,4 +49,21 @@ pub(super) fn of_physical_optimizer() -> Vec<Arc<dyn PhysicalOptimizerRule + Sen
     let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(constants::Constants);
     let engine = PhysicalOptimizer::new().rules.into_iter().map(namesakes::Fenced::if_needed);
     std::iter::once(ours).chain(engine).collect()
+}
+
+/// Rewrites the expressions of one node, each of which keeps its name.
+fn rewrite_expressions(
+    plan: LogicalPlan,
+    mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&plan);
+    let mut named = |expr: Expr| {
+        let name = names.save(&expr);
+        Ok(rewrite(expr)?.update_data(|expr| name.restore(expr)))
+    };
+    plan.map_expressions(|expr| match expr {
+        // Its members have names; the engine does not know it under one of its own.
+        Expr::GroupingSet(_) => expr.map_children(&mut named),
+        expr => named(expr),
+    })
 }

@@ -10,10 +10,14 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::AnalyzerRule;
+
+use super::rewrite_expressions;
+
+/// How deep in an operand it is looked for what it may be. Deeper, it may be all that its type holds.
+const DEPTH_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Overflow;
@@ -34,39 +38,38 @@ fn check_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         let table = scan.table_name.clone();
         schema.merge(&DFSchema::try_from_qualified_schema(table, &scan.source.schema())?);
     }
-    let names = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        Ok(expr.transform_up(|expr| Ok(check(expr, &schema)))?.update_data(|expr| name.restore(expr)))
-    })
+    rewrite_expressions(plan, |expr| expr.transform_up(|expr| Ok(check(expr, &schema))))
 }
 
 fn check(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let (operator, operands) = match &expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            (*op, [left, right].map(|operand| operand.as_ref().clone()))
+    let (operator, data_type) = match &expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if tarn_functions::checked(*op).is_some() => {
+            match (left.get_type(schema), right.get_type(schema)) {
+                (Ok(left), Ok(right)) if left == right => (*op, left),
+                _ => return Transformed::no(expr),
+            }
         }
-        Expr::Negative(operand) => match zero(operand, schema) {
-            Some(zero) => (Operator::Minus, [Expr::Literal(zero, None), operand.as_ref().clone()]),
-            None => return Transformed::no(expr),
+        Expr::Negative(operand) => match operand.get_type(schema) {
+            Ok(data_type) => (Operator::Minus, data_type),
+            Err(_) => return Transformed::no(expr),
         },
         _ => return Transformed::no(expr),
     };
-    let types = [&operands[0], &operands[1]].map(|operand| operand.get_type(schema).ok());
-    let [Some(left), Some(right)] = types else { return Transformed::no(expr) };
-    let (Some(function), Some(limits)) = (tarn_functions::checked(operator), limits(&left)) else {
+    let (Some(function), Some(limits)) = (tarn_functions::checked(operator), limits(&data_type)) else {
         return Transformed::no(expr);
     };
-    if left != right || reach(&expr, schema).is_some_and(|reach| limits.holds(reach)) {
+    if reach(&expr, schema, DEPTH_MAX).is_some_and(|reach| limits.holds(reach)) {
         return Transformed::no(expr);
     }
-    Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, operands.into())))
-}
-
-/// Zero in the type of an operand that is an integer.
-fn zero(operand: &Expr, schema: &DFSchema) -> Option<ScalarValue> {
-    let data_type = operand.get_type(schema).ok().filter(DataType::is_integer)?;
-    ScalarValue::new_zero(&data_type).ok()
+    let operands = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![*left, *right],
+        Expr::Negative(operand) => match ScalarValue::new_zero(&data_type) {
+            Ok(zero) => vec![Expr::Literal(zero, None), *operand],
+            Err(_) => return Transformed::no(Expr::Negative(operand)),
+        },
+        expr => return Transformed::no(expr),
+    };
+    Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, operands)))
 }
 
 /// From the least to the greatest value.
@@ -99,24 +102,25 @@ fn limits(data_type: &DataType) -> Option<Reach> {
 }
 
 /// What an expression of integers may be, as if nothing wrapped around; `None` if that is not known.
-fn reach(expr: &Expr, schema: &DFSchema) -> Option<Reach> {
+fn reach(expr: &Expr, schema: &DFSchema, depth: usize) -> Option<Reach> {
+    let Some(depth) = depth.checked_sub(1) else { return limits(&expr.get_type(schema).ok()?) };
     match expr {
         Expr::Literal(value, _) => {
             let value = integer(value)?;
             Some(Reach(value, value))
         }
-        Expr::Alias(alias) => reach(&alias.expr, schema),
+        Expr::Alias(alias) => reach(&alias.expr, schema, depth),
         // A value that the type cannot hold is an error or a NULL of the cast.
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
             let limits = limits(field.data_type())?;
-            Some(reach(expr, schema).map_or(limits, |inner| limits.cut(inner)))
+            Some(reach(expr, schema, depth).map_or(limits, |inner| limits.cut(inner)))
         }
         Expr::Negative(operand) => {
-            let Reach(least, greatest) = reach(operand, schema)?;
+            let Reach(least, greatest) = reach(operand, schema, depth)?;
             Some(Reach(-greatest, -least))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let (left, right) = (reach(left, schema)?, reach(right, schema)?);
+            let (left, right) = (reach(left, schema, depth)?, reach(right, schema, depth)?);
             match op {
                 Operator::Plus => Some(Reach(left.0.checked_add(right.0)?, left.1.checked_add(right.1)?)),
                 Operator::Minus => Some(Reach(left.0.checked_sub(right.1)?, left.1.checked_sub(right.0)?)),
