@@ -42,7 +42,7 @@ async fn house() -> Option<House> {
     let mut data = Data::empty();
     let catalog = CatalogConfig { kind: CatalogKind::Rest, uri: proxy.uri(), ..CatalogConfig::default() };
     data.config.catalogs.insert("rest".to_string(), catalog);
-    data.config.storage.retries_max = 1;
+    data.config.storage.retries_max = 2;
     Some(House { _rest: rest, proxy, storage, data })
 }
 
