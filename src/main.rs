@@ -224,6 +224,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tarn-request")
+        // Statements are parsed here, by recursion.
+        .thread_stack_size(64 * 1024 * 1024)
         .build()
         .expect("threads can be started")
 }

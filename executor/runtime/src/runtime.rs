@@ -206,6 +206,10 @@ fn prepare_spill_dir(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Stack of a thread, of which the system gives what is touched. The engine walks expressions by recursion, and one of
+/// thousands of conditions is deep: with the usual 2 MiB, 2,000 of them ended the process.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
 /// A tokio runtime that may be dropped anywhere, also inside another one.
 struct Threads {
     runtime: Option<tokio::runtime::Runtime>,
@@ -216,6 +220,7 @@ impl Threads {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(count)
             .thread_name(format!("tarn-{name}"))
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|source| Error::Threads { name, source })?;
