@@ -225,7 +225,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .enable_all()
         .thread_name("tarn-request")
         // Statements are parsed here, by recursion.
-        .thread_stack_size(64 * 1024 * 1024)
+        .thread_stack_size(tarn_runtime::STACK_BYTES)
         .build()
         .expect("threads can be started")
 }

@@ -1,3 +1,5 @@
+//! `SUM` against the sums of the same values, whole, in parts, by group and over windows.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array};

@@ -27,4 +27,4 @@ mod runtime;
 mod stream;
 
 pub use error::{Error, Result};
-pub use runtime::{Config, Runtime};
+pub use runtime::{Config, Runtime, STACK_BYTES};

@@ -208,7 +208,7 @@ fn prepare_spill_dir(path: &Path) -> std::io::Result<()> {
 
 /// Stack of a thread, of which the system gives what is touched. The engine walks expressions by recursion, and one of
 /// thousands of conditions is deep: with the usual 2 MiB, 2,000 of them ended the process.
-const STACK_BYTES: usize = 64 * 1024 * 1024;
+pub const STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// A tokio runtime that may be dropped anywhere, also inside another one.
 struct Threads {

@@ -8,6 +8,7 @@ mod cast_names;
 mod estimate;
 mod information_schema;
 mod number;
+mod rewrite;
 mod rules;
 mod write_types;
 

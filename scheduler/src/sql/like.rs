@@ -42,15 +42,10 @@ fn rewrite_one(expr: &mut Expr) -> Result<()> {
     let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) = pattern.as_mut() else {
         return Err(Error::not_supported("LIKE with ESCAPE and a pattern that is no constant"));
     };
-    match with_backslash(text, escape) {
-        Some(written) => *text = written,
-        None => {
-            return Err({
-                let message = format!("a pattern of LIKE ends with its escape character {escape:?}");
-                Error::new(ErrorCode::InvalidArgument, message)
-            });
-        }
-    }
+    *text = with_backslash(text, escape).ok_or_else(|| {
+        let message = format!("a pattern of LIKE ends with its escape character {escape:?}");
+        Error::new(ErrorCode::InvalidArgument, message)
+    })?;
     Ok(())
 }
 

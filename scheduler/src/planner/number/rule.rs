@@ -10,11 +10,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Between, BinaryExpr, InList};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 
+use super::super::rewrite::{columns_in_sight, rewrite_expressions};
 use super::mark::{marked, unmarked};
 use super::{DEPTH_MAX, Number};
 
@@ -36,17 +35,10 @@ impl AnalyzerRule for ExactNumbers {
 }
 
 fn decide_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = &plan {
-        let table = scan.table_name.clone();
-        schema.merge(&DFSchema::try_from_qualified_schema(table, &scan.source.schema())?);
-    }
-    let names = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
+    let schema = columns_in_sight(&plan)?;
+    rewrite_expressions(plan, |expr| {
         let decided = expr.transform_up(|expr| decide(expr, &schema))?;
-        let unmarked = decided.transform_data(|expr| expr.transform_up(unmark))?;
-        Ok(unmarked.update_data(|expr| name.restore(expr)))
+        decided.transform_data(|expr| expr.transform_up(unmark))
     })
 }
 

@@ -39,13 +39,12 @@ impl PhysicalOptimizerRule for Constants {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let config = Arc::new(config.clone());
         let hidden = plan.transform_up(|node| {
             let mut changed = false;
             let mut children = Vec::new();
             for (place, child) in node.children().into_iter().enumerate() {
                 let opaque = match becomes_null(&node, place) {
-                    Some(alone) => opaque(child, alone, &config)?,
+                    Some(alone) => opaque(child, alone, config)?,
                     None => None,
                 };
                 changed |= opaque.is_some();
@@ -101,7 +100,7 @@ enum Nulls {
 fn opaque(
     input: &Arc<dyn ExecutionPlan>,
     nulls: Nulls,
-    config: &Arc<ConfigOptions>,
+    config: &ConfigOptions,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let properties = input.equivalence_properties();
     let mut known = HashSet::new();
@@ -116,11 +115,11 @@ fn opaque(
     if known.is_empty() {
         return Ok(None);
     }
-    let schema = input.schema();
+    let (schema, config) = (input.schema(), Arc::new(config.clone()));
     let columns = schema.fields().iter().enumerate().map(|(place, field)| {
         let column = Column::new(field.name(), place);
         let expr = match known.contains(&column) {
-            true => tarn_functions::opaque(Arc::new(column), Arc::clone(field), config),
+            true => tarn_functions::opaque(Arc::new(column), Arc::clone(field), &config),
             false => Arc::new(column),
         };
         ProjectionExpr::new(expr, field.name())

@@ -8,18 +8,17 @@
 use std::collections::HashMap;
 
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::{merge_schema, split_binary};
+use datafusion::logical_expr::utils::split_binary;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::rewrite_expressions;
+use super::super::rewrite::{columns_in_sight, rewrite_expressions};
 
 /// The engine's simplifier, which sees one list of an operand at most.
 #[derive(Debug, Default)]
@@ -57,14 +56,8 @@ impl OptimizerRule for SimplifyApart {
 
 /// For expressions of this plan by themselves, as the engine makes it.
 fn simplifier(plan: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<ExprSimplifier> {
-    let schema = match plan {
-        LogicalPlan::TableScan(scan) => {
-            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?
-        }
-        plan => merge_schema(&plan.inputs()),
-    };
     let context = SimplifyContext::builder()
-        .with_schema(schema.into())
+        .with_schema(columns_in_sight(plan)?.into())
         .with_config_options(config.options())
         .with_query_execution_start_time(config.query_execution_start_time())
         .build();

@@ -3,31 +3,11 @@
 //! The engine tries members out on no rows at all, and takes what comes out as one value for a constant; a CASE gives
 //! NULL there. So members that are no constants are compared one by one, beside the list of the others.
 
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::AnalyzerRule;
 
-use super::rewrite_expressions;
-
-#[derive(Debug)]
-pub(super) struct Members;
-
-impl AnalyzerRule for Members {
-    fn name(&self) -> &str {
-        "members_of_lists"
-    }
-
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewrite = |expr: Expr| expr.transform_up(|expr| Ok(one_by_one(expr)));
-        let rewritten = plan.transform_up_with_subqueries(|plan| rewrite_expressions(plan, rewrite));
-        Ok(rewritten?.data)
-    }
-}
-
-fn one_by_one(expr: Expr) -> Transformed<Expr> {
+pub(super) fn one_by_one(expr: Expr) -> Transformed<Expr> {
     let Expr::InList(InList { expr, list, negated }) = expr else { return Transformed::no(expr) };
     // What is another value each time is drawn once for all members.
     if expr.is_volatile() || !list.iter().any(differs_by_row) {

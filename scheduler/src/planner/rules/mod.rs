@@ -15,22 +15,24 @@ mod zeros;
 
 use std::sync::Arc;
 
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+use super::rewrite::rewrite_expressions;
+
 /// The analyzer's rules, in their order: the engine's, then those here.
 pub(super) fn of_analyzer() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(multiplicity::Multiplicity));
-    rules.push(Arc::new(zeros::Zeros));
-    rules.push(Arc::new(members::Members));
+    rules.push(Arc::new(ByExpression { name: "both_zeros_in_lists", rewrite: zeros::both_zeros }));
+    rules.push(Arc::new(ByExpression { name: "members_of_lists", rewrite: members::one_by_one }));
     rules.push(Arc::new(overflow::Overflow));
-    rules.push(Arc::new(truth::Truth));
+    rules.push(Arc::new(ByExpression { name: "truth_tests", rewrite: truth::as_run }));
     rules
 }
 
@@ -51,19 +53,25 @@ pub(super) fn of_physical_optimizer() -> Vec<Arc<dyn PhysicalOptimizerRule + Sen
     std::iter::once(ours).chain(engine).collect()
 }
 
-/// Rewrites the expressions of one node, each of which keeps its name.
-fn rewrite_expressions(
-    plan: LogicalPlan,
-    mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>,
-) -> Result<Transformed<LogicalPlan>> {
-    let names = NamePreserver::new(&plan);
-    let mut named = |expr: Expr| {
-        let name = names.save(&expr);
-        Ok(rewrite(expr)?.update_data(|expr| name.restore(expr)))
-    };
-    plan.map_expressions(|expr| match expr {
-        // Its members have names; the engine does not know it under one of its own.
-        Expr::GroupingSet(_) => expr.map_children(&mut named),
-        expr => named(expr),
-    })
+/// A rule of the analyzer that rewrites each expression by itself, those within others first.
+struct ByExpression {
+    name: &'static str,
+    rewrite: fn(Expr) -> Transformed<Expr>,
+}
+
+impl std::fmt::Debug for ByExpression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl AnalyzerRule for ByExpression {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewrite = |expr: Expr| expr.transform_up(|expr| Ok((self.rewrite)(expr)));
+        Ok(plan.transform_up_with_subqueries(|plan| rewrite_expressions(plan, rewrite))?.data)
+    }
 }

@@ -10,11 +10,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::rewrite_expressions;
+use super::super::rewrite::{columns_in_sight, rewrite_expressions};
 
 /// How deep in an operand it is looked for what it may be. Deeper, it may be all that its type holds.
 const DEPTH_MAX: usize = 32;
@@ -33,11 +32,7 @@ impl AnalyzerRule for Overflow {
 }
 
 fn check_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = &plan {
-        let table = scan.table_name.clone();
-        schema.merge(&DFSchema::try_from_qualified_schema(table, &scan.source.schema())?);
-    }
+    let schema = columns_in_sight(&plan)?;
     rewrite_expressions(plan, |expr| expr.transform_up(|expr| Ok(check(expr, &schema))))
 }
 

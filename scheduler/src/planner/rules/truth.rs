@@ -4,30 +4,10 @@
 //! not hold these: so `SELECT DISTINCT x IS TRUE` ended in an internal error. Said in the logical plan, both agree.
 
 use datafusion::common::ScalarValue;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator, binary_expr};
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::{Expr, Operator, binary_expr};
 
-use super::rewrite_expressions;
-
-#[derive(Debug)]
-pub(super) struct Truth;
-
-impl AnalyzerRule for Truth {
-    fn name(&self) -> &str {
-        "truth_tests"
-    }
-
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewrite = |expr: Expr| expr.transform_up(|expr| Ok(as_run(expr)));
-        let rewritten = plan.transform_up_with_subqueries(|plan| rewrite_expressions(plan, rewrite));
-        Ok(rewritten?.data)
-    }
-}
-
-fn as_run(expr: Expr) -> Transformed<Expr> {
+pub(super) fn as_run(expr: Expr) -> Transformed<Expr> {
     let (expr, operator, value) = match expr {
         Expr::IsTrue(expr) => (expr, Operator::IsNotDistinctFrom, Some(true)),
         Expr::IsNotTrue(expr) => (expr, Operator::IsDistinctFrom, Some(true)),

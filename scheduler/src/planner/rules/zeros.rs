@@ -4,31 +4,11 @@
 //! comparisons hold them equal. So a list that has one zero gets the other.
 
 use datafusion::common::ScalarValue;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::error::Result;
+use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan, lit};
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::logical_expr::{Cast, Expr, lit};
 
-use super::rewrite_expressions;
-
-#[derive(Debug)]
-pub(super) struct Zeros;
-
-impl AnalyzerRule for Zeros {
-    fn name(&self) -> &str {
-        "both_zeros_in_lists"
-    }
-
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewrite = |expr: Expr| expr.transform_up(|expr| Ok(both_zeros(expr)));
-        let rewritten = plan.transform_up_with_subqueries(|plan| rewrite_expressions(plan, rewrite));
-        Ok(rewritten?.data)
-    }
-}
-
-fn both_zeros(expr: Expr) -> Transformed<Expr> {
+pub(super) fn both_zeros(expr: Expr) -> Transformed<Expr> {
     let Expr::InList(InList { expr, mut list, negated }) = expr else { return Transformed::no(expr) };
     let zero = list.iter().find_map(zero);
     let found = zero.is_some();
