@@ -127,7 +127,8 @@ impl Membership {
             id: self.request.id.clone(),
             draining: *self.draining.borrow(),
             queries_active: runtime.as_ref().map_or(0, |runtime| runtime.queries().active().len() as u32),
-            memory_used_bytes: runtime.map_or(0, |runtime| runtime.env().memory_pool.reserved() as u64),
+            memory_used_bytes: runtime.as_ref().map_or(0, |runtime| runtime.memory().used() as u64),
+            runs: runtime.map_or_else(Vec::new, |runtime| runtime.queries().stats()),
         }
     }
 

@@ -40,11 +40,14 @@ struct Opened(queries::Register);
 impl ScanObserver for Opened {
     fn opened(&self, query_id: Option<&str>, task: &FileTask, range: Option<Range<u64>>) {
         let Some(run_id) = query_id else { return };
-        let file = match range {
-            Some(range) => format!("{}[{}..{}]", task.uri, range.start, range.end),
-            None => task.uri.clone(),
+        let (file, bytes) = match range {
+            Some(range) => (
+                format!("{}[{}..{}]", task.uri, range.start, range.end),
+                range.end.saturating_sub(range.start),
+            ),
+            None => (task.uri.clone(), task.size_bytes),
         };
-        self.0.record_opened(run_id, file);
+        self.0.record_opened(run_id, file, bytes);
     }
 
     fn rows(&self, _: usize) {}

@@ -3,10 +3,11 @@
 //! ```text
 //!   scheduler (local mode) ──┐                    ┌── CPU runtime: plans
 //!   executor (pipelined)  ───┼──> [`Runtime`] ────┼── IO runtime: object stores
-//!   executor (staged)     ───┘      one a process └── one RuntimeEnv: memory pool, spill, metadata cache
+//!   executor (staged)     ───┘      one a process └── one memory, spill, metadata cache; an environment a run
 //! ```
 //!
-//! - [`Runtime`]: the process's runtimes and its one `RuntimeEnv`; [`Runtime::run_stream`] runs a plan
+//! - [`Runtime`]: the process's runtimes and what its runs share; [`Runtime::run_stream`] runs a plan
+//! - [`memory`]: the memory of the process, and the share of each run
 //! - [`queries`]: which queries run here, their tokens and counters; the guard around every scan
 //! - [`control`]: the messages between schedulers and executors, their services and clients
 //! - [`affinity`], [`placement`]: which executor reads which file, and as which task
@@ -18,7 +19,7 @@ pub mod affinity;
 pub mod control;
 pub mod error;
 mod io_store;
-mod memory;
+pub mod memory;
 mod metrics;
 pub mod options;
 pub mod placement;

@@ -4,12 +4,13 @@
 
 use std::sync::{LazyLock, Weak};
 
-use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
+
+use crate::memory::Ledger;
 
 /// Rows that scans handed out, by the role in which the process ran them.
 pub(crate) static ROWS_SCANNED: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -23,8 +24,8 @@ pub(crate) static QUERIES_ACTIVE: LazyLock<IntGauge> = LazyLock::new(|| {
     registered(gauge.expect("the metric is well formed"))
 });
 
-/// Makes the gauges of `env`'s pool, spill and metadata cache visible.
-pub(crate) fn watch(env: Weak<RuntimeEnv>) {
+/// Makes the gauges of a runtime's memory and spill visible.
+pub(crate) fn watch(env: Weak<RuntimeEnv>, memory: Weak<Ledger>) {
     static POOLS: LazyLock<Pools> = LazyLock::new(|| {
         let pools = Pools::new();
         // Refused only if the name is taken, which the tests of these names would show.
@@ -32,8 +33,8 @@ pub(crate) fn watch(env: Weak<RuntimeEnv>) {
         pools
     });
     let mut envs = POOLS.envs.lock();
-    envs.retain(|env| env.strong_count() > 0);
-    envs.push(env);
+    envs.retain(|(env, _)| env.strong_count() > 0);
+    envs.push((env, memory));
 }
 
 fn registered<M: Collector + Clone + 'static>(metric: M) -> M {
@@ -42,18 +43,22 @@ fn registered<M: Collector + Clone + 'static>(metric: M) -> M {
     metric
 }
 
+/// A runtime's environment and memory.
+type Watched = (Weak<RuntimeEnv>, Weak<Ledger>);
+
 /// The pools of every runtime in the process, seen as gauges.
 #[derive(Clone)]
 struct Pools {
     /// Every runtime's environment. Guarded because scrapes and new runtimes may meet.
-    envs: std::sync::Arc<Mutex<Vec<Weak<RuntimeEnv>>>>,
+    envs: std::sync::Arc<Mutex<Vec<Watched>>>,
     pool_bytes: IntGaugeVec,
     spill_bytes: IntGauge,
 }
 
 impl Pools {
     fn new() -> Self {
-        let pool = Opts::new("runtime_memory_pool_bytes", "bytes of the memory pool: used, limit");
+        let pool =
+            Opts::new("runtime_memory_pool_bytes", "bytes of the memory for plans: used, promised, limit");
         Self {
             envs: std::sync::Arc::default(),
             pool_bytes: IntGaugeVec::new(pool, &["kind"]).expect("the metric is well formed"),
@@ -71,14 +76,16 @@ impl Collector for Pools {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let (mut used, mut limit, mut spilled) = (0, 0, 0);
-        for env in self.envs.lock().iter().filter_map(Weak::upgrade) {
-            used += env.memory_pool.reserved() as i64;
-            if let MemoryLimit::Finite(bytes) = env.memory_pool.memory_limit() {
-                limit += bytes as i64;
+        let (mut used, mut promised, mut limit, mut spilled) = (0, 0, 0, 0);
+        for (env, memory) in self.envs.lock().iter() {
+            if let Some(memory) = memory.upgrade() {
+                used += memory.used() as i64;
+                promised += memory.promised() as i64;
+                limit += memory.total() as i64;
             }
-            spilled += env.disk_manager.used_disk_space() as i64;
+            spilled += env.upgrade().map_or(0, |env| env.disk_manager.used_disk_space() as i64);
         }
+        self.pool_bytes.with_label_values(&["promised"]).set(promised);
         self.pool_bytes.with_label_values(&["used"]).set(used);
         self.pool_bytes.with_label_values(&["limit"]).set(limit);
         self.spill_bytes.set(spilled);

@@ -22,6 +22,8 @@ pub struct TarnOptions {
     pub task_bytes: u64,
     /// Bytes below which a file is not cut into ranges.
     pub range_bytes_min: u64,
+    /// Bytes of memory that the run is promised in each process; 0 leaves it to the process.
+    pub memory_bytes: u64,
 }
 
 impl Default for TarnOptions {
@@ -31,6 +33,7 @@ impl Default for TarnOptions {
             run_id: String::new(),
             task_bytes: 16 << 20,
             range_bytes_min: 4 << 20,
+            memory_bytes: 0,
         }
     }
 }
@@ -62,6 +65,7 @@ impl ExtensionOptions for TarnOptions {
             "run_id" => self.run_id = value.to_string(),
             "task_bytes" => self.task_bytes = number()?,
             "range_bytes_min" => self.range_bytes_min = number()?,
+            "memory_bytes" => self.memory_bytes = number()?,
             _ => return config_err!("setting \"tarn.{key}\" is unknown"),
         }
         Ok(())
@@ -78,6 +82,7 @@ impl ExtensionOptions for TarnOptions {
             entry("run_id", self.run_id.clone(), "this one attempt to run the query"),
             entry("task_bytes", self.task_bytes.to_string(), "bytes of files a task reads at least"),
             entry("range_bytes_min", self.range_bytes_min.to_string(), "bytes of a range of a file at least"),
+            entry("memory_bytes", self.memory_bytes.to_string(), "bytes of memory promised in each process"),
         ]
     }
 }

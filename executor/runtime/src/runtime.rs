@@ -2,17 +2,19 @@
 //!
 //! Plans are polled by the CPU runtime, object stores by the IO runtime, and connections by whatever
 //! runtime the process was started with. All engines of a process share one [`Runtime`], so they share
-//! one memory pool, one spill bound and one cache of file metadata.
+//! one memory, one spill bound and one cache of file metadata. Each run has an environment of its own over them,
+//! with its share of the memory ([`crate::memory`]).
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -20,10 +22,10 @@ use tokio::runtime::Handle;
 
 use crate::control::Runner;
 use crate::error::{Error, Result};
-use crate::{io_store, memory, metrics, queries, stream};
+use crate::memory::{self, Ledger};
+use crate::options::TarnOptions;
+use crate::{io_store, metrics, queries, stream};
 
-/// Consumers named in an out-of-memory message.
-const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("five is not zero");
 /// What DataFusion calls its folders under the spill folder.
 const SPILL_FOLDER_PREFIX: &str = "datafusion-";
 
@@ -67,6 +69,8 @@ struct Shared {
     cpu: Threads,
     io: Threads,
     cores: usize,
+    memory: Arc<Ledger>,
+    /// For what belongs to no run.
     env: Arc<RuntimeEnv>,
     queries: queries::Register,
     /// The executor in this same process, by the address under which the cluster knows it.
@@ -85,13 +89,15 @@ impl Runtime {
     pub fn new(config: Config) -> Result<Self> {
         let host = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let cores = if config.cpu_threads == 0 { host } else { config.cpu_threads };
-        let env = environment(&config)?;
-        metrics::watch(Arc::downgrade(&env));
+        let memory = Ledger::new(usize::try_from(pool_bytes(&config)).unwrap_or(usize::MAX));
+        let env = environment(&config, &memory)?;
+        metrics::watch(Arc::downgrade(&env), Arc::downgrade(&memory));
         Ok(Self {
             shared: Arc::new(Shared {
                 cpu: Threads::start("cpu", cores)?,
                 io: Threads::start("io", cores.clamp(1, 4))?,
                 cores,
+                memory,
                 env,
                 queries: queries::Register::default(),
                 runner: RwLock::new(None),
@@ -105,9 +111,29 @@ impl Runtime {
         &self.shared.config
     }
 
-    /// The one environment for every session in this process.
+    /// The environment for what belongs to no run: planning, and what servers do for themselves.
     pub fn env(&self) -> Arc<RuntimeEnv> {
         Arc::clone(&self.shared.env)
+    }
+
+    /// The environment of a run: the process's, with the run's own share of the memory. All that a run does in this
+    /// process goes through the one.
+    pub fn env_of(&self, run: &queries::Query, config: &SessionConfig) -> Arc<RuntimeEnv> {
+        run.env(|| {
+            let asked = match TarnOptions::of(config).memory_bytes {
+                0 => None,
+                bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            };
+            let share = self.shared.memory.share(run.id(), asked);
+            let memory_pool = Arc::clone(&share) as Arc<dyn MemoryPool>;
+            let env = RuntimeEnv { memory_pool, ..self.shared.env.as_ref().clone() };
+            (share, Arc::new(env))
+        })
+    }
+
+    /// The memory of this process.
+    pub fn memory(&self) -> &Ledger {
+        &self.shared.memory
     }
 
     /// Threads that run plans.
@@ -115,7 +141,7 @@ impl Runtime {
         self.shared.cores
     }
 
-    /// Bytes of the memory pool.
+    /// Bytes of memory for runs.
     pub fn memory_bytes(&self) -> u64 {
         pool_bytes(&self.shared.config)
     }
@@ -162,6 +188,11 @@ impl Runtime {
         *self.shared.runner.write() = None;
     }
 
+    /// Whether there is an executor in this process.
+    pub fn has_runner(&self) -> bool {
+        self.shared.runner.read().is_some()
+    }
+
     /// The executor of this process, if it is the one that registered `url`.
     pub fn runner(&self, url: &str) -> Option<Arc<dyn Runner>> {
         let runner = self.shared.runner.read();
@@ -169,18 +200,17 @@ impl Runtime {
     }
 }
 
-fn environment(config: &Config) -> Result<Arc<RuntimeEnv>> {
+fn environment(config: &Config, memory: &Arc<Ledger>) -> Result<Arc<RuntimeEnv>> {
     let spill_dir = match config.spill_dir.as_os_str().is_empty() {
         true => std::env::temp_dir().join(format!("tarn-spill-{}", std::process::id())),
         false => config.spill_dir.clone(),
     };
     prepare_spill_dir(&spill_dir).map_err(|source| Error::SpillFolder { path: spill_dir.clone(), source })?;
-    let pool = TrackConsumersPool::new(FairSpillPool::new(pool_bytes(config) as usize), CONSUMERS_NAMED);
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_dir]))
         .with_max_temp_directory_size(config.spill_bytes_max);
     RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(pool))
+        .with_memory_pool(memory.share("of no query", Some(0)))
         .with_disk_manager_builder(disk)
         .with_metadata_cache_limit(config.metadata_cache_bytes as usize)
         .build_arc()

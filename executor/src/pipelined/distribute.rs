@@ -11,6 +11,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
@@ -21,7 +22,6 @@ use datafusion_distributed::{
     RouteTasksEvent, ScaleUpLeafNodeEvent, SessionStateBuilderExt, WorkerResolver,
 };
 use datafusion_proto::physical_plan::{DefaultPhysicalProtoConverter, PhysicalExtensionCodec};
-use tarn_runtime::Runtime;
 use url::{Host, Url};
 
 use super::channels::Channels;
@@ -39,7 +39,7 @@ pub(super) async fn distribute(
     plan: Arc<dyn ExecutionPlan>,
     config: SessionConfig,
     workers: Workers,
-    runtime: &Runtime,
+    env: Arc<RuntimeEnv>,
     codec: &Arc<dyn PhysicalExtensionCodec>,
     channels: Channels,
 ) -> Result<Distributed> {
@@ -48,7 +48,7 @@ pub(super) async fn distribute(
     let (desired, scaled, routed) = (workers.clone(), workers.clone(), workers.clone());
     let state = SessionStateBuilder::new()
         .with_default_features()
-        .with_runtime_env(runtime.env())
+        .with_runtime_env(env)
         .with_config(config)
         .with_distributed_option_extension(engine_settings(&workers, analyzed))
         .with_query_planner(Arc::new(Planned(plan)))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::Result as EngineResult;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{
     RecordBatchStream, SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
 };
@@ -91,7 +92,8 @@ async fn prepare(
     let mut config = run.config;
     TarnOptions { query_id: run.query_id, run_id: run.run_id.clone(), ..TarnOptions::of(&config) }
         .apply(&mut config);
-    let state = session(config.clone(), runtime)?;
+    let env = runtime.env_of(&query, &config);
+    let state = session(config.clone(), Arc::clone(&env))?;
     let plan = match run.plan {
         RunPlan::Ready(plan) => plan,
         RunPlan::Encoded(bytes) => {
@@ -104,15 +106,15 @@ async fn prepare(
     let plan = tarn_scan::with_query_id(plan, &run.run_id)?;
     let Distributed { plan, ctx } = match workers.all.len() {
         1 => Distributed { plan, ctx: state.task_ctx() },
-        _ => distribute(plan, config, workers, runtime, codec, channels).await?,
+        _ => distribute(plan, config, workers, env, codec, channels).await?,
     };
     // What lies below a boundary is sent to workers, which put their own guards in.
     let plan = guard(query).apply_above(plan, &|node| node.is_network_boundary())?;
     Ok((plan, ctx))
 }
 
-fn session(config: SessionConfig, runtime: &Runtime) -> EngineResult<SessionState> {
-    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime.env());
+fn session(config: SessionConfig, env: Arc<RuntimeEnv>) -> EngineResult<SessionState> {
+    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(env);
     let mut state = builder.with_default_features().build();
     tarn_functions::register(&mut state)?;
     Ok(state)

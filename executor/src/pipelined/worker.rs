@@ -74,6 +74,7 @@ fn build_session(
     if query.token().is_cancelled() {
         return Err(Failure::cancelled().into_text_datafusion());
     }
+    let env = runtime.env_of(&query, &config);
     let guard = guard(query);
     let rewrite = move |event: WorkerPlanRewriteEvent<'_>| {
         let plan = tarn_scan::with_query_id(event.plan, &run_id)?;
@@ -81,6 +82,7 @@ fn build_session(
     };
     let mut state = builder
         .with_config(config)
+        .with_runtime_env(env)
         .with_distributed_user_codec_arc(codec)
         .with_distributed_channel_resolver(channels)
         .with_distributed_worker_plan_rewrite_handler(rewrite)

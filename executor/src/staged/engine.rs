@@ -17,6 +17,7 @@ use ballista_core::serde::protobuf::{
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
@@ -73,6 +74,7 @@ impl ExecutionEngine for Engine {
         let plan = shuffle_guard::apply(plan, work_dir, &self.pool, &token)?;
         let plan = compact::apply(plan)?;
         let plan = Guard::of(Arc::clone(&run), Role::Executor).with_token(token.clone()).apply(plan)?;
+        let env = self.runtime.env_of(&run, config);
         let file = self.next_file.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.create_query_stage_exec(
             job_id,
@@ -83,7 +85,7 @@ impl ExecutionEngine for Engine {
             work_dir,
             config,
         )?;
-        Ok(Arc::new(Task { inner, token, cpu: self.runtime.cpu().clone(), _run: run }))
+        Ok(Arc::new(Task { inner, token, cpu: self.runtime.cpu().clone(), env, _run: run }))
     }
 }
 
@@ -92,6 +94,8 @@ struct Task {
     inner: Arc<dyn QueryStageExecutor>,
     token: CancellationToken,
     cpu: Handle,
+    /// The run's own, with its share of the memory.
+    env: Arc<RuntimeEnv>,
     /// Keeps the run registered.
     _run: Arc<Query>,
 }
@@ -105,6 +109,16 @@ impl QueryStageExecutor for Task {
     ) -> Result<Vec<ShuffleWritePartition>> {
         // Ballista's writers go on in tasks that nobody owns; the token reaches them.
         let stop = self.token.clone().drop_guard();
+        let context = Arc::new(TaskContext::new(
+            context.task_id(),
+            context.session_id(),
+            context.session_config().clone(),
+            context.scalar_functions().clone(),
+            context.higher_order_functions().clone(),
+            context.aggregate_functions().clone(),
+            context.window_functions().clone(),
+            Arc::clone(&self.env),
+        ));
         let inner = Arc::clone(&self.inner);
         let mut work = JoinSet::new();
         work.spawn_on(async move { inner.execute_query_stage(task_id, context).await }, &self.cpu);

@@ -49,6 +49,29 @@ pub struct RegisterReply {
     pub scheduler_id: String,
 }
 
+/// What a run did in one process.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RunStats {
+    /// The attempt.
+    #[prost(string, tag = "1")]
+    pub run_id: String,
+    /// Whether it still has work there.
+    #[prost(bool, tag = "2")]
+    pub active: bool,
+    /// Rows that its scans handed out.
+    #[prost(uint64, tag = "3")]
+    pub rows_scanned: u64,
+    /// Bytes of the files and ranges that its scans opened.
+    #[prost(uint64, tag = "4")]
+    pub bytes_opened: u64,
+    /// Bytes of memory that it holds.
+    #[prost(uint64, tag = "5")]
+    pub memory_bytes: u64,
+    /// The most bytes of memory that it held.
+    #[prost(uint64, tag = "6")]
+    pub memory_peak_bytes: u64,
+}
+
 /// A sign of life.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HeartbeatRequest {
@@ -64,6 +87,9 @@ pub struct HeartbeatRequest {
     /// Bytes reserved in its memory pool.
     #[prost(uint64, tag = "4")]
     pub memory_used_bytes: u64,
+    /// The runs that have work there, and those that ended a moment ago.
+    #[prost(message, repeated, tag = "5")]
+    pub runs: Vec<RunStats>,
 }
 
 /// Answer to a sign of life.

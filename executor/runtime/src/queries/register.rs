@@ -5,13 +5,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::messages::RunStats;
+use crate::memory::Share;
 use crate::metrics::QUERIES_ACTIVE;
 
 /// How long a cancel waits for tasks that are still under way.
@@ -20,6 +23,9 @@ const CANCEL_KEPT: Duration = Duration::from_secs(120);
 const CANCELS_KEPT_MAX: usize = 4096;
 /// Ended runs whose report is kept.
 const REPORTS_KEPT_MAX: usize = 32;
+/// How long the statistics of a run that ended are told, and of how many: several signs of life may be lost.
+const ENDED_TOLD: Duration = Duration::from_secs(5);
+const ENDED_TOLD_MAX: usize = 1024;
 /// Files and ranges recorded of one run.
 const OPENED_MAX: usize = 16 * 1024;
 
@@ -42,6 +48,8 @@ struct State {
     cancelled: VecDeque<(Instant, String)>,
     /// Reports of ended runs, oldest first.
     ended: VecDeque<Report>,
+    /// Statistics of runs that ended a moment ago, oldest first.
+    told: VecDeque<(Instant, RunStats)>,
 }
 
 #[derive(Debug)]
@@ -57,8 +65,11 @@ pub struct Query {
     id: String,
     token: CancellationToken,
     rows_scanned: AtomicU64,
+    bytes_opened: AtomicU64,
     /// Files and ranges opened so far.
     opened: Mutex<Vec<String>>,
+    /// Its memory, and the environment with it, once something runs.
+    env: OnceLock<(Arc<Share>, Arc<RuntimeEnv>)>,
     register: Weak<Inner>,
 }
 
@@ -71,6 +82,12 @@ pub struct Report {
     pub active: bool,
     /// Rows that its scans handed out.
     pub rows_scanned: u64,
+    /// Bytes of the files and ranges that its scans opened.
+    pub bytes_opened: u64,
+    /// Bytes of memory that it holds.
+    pub memory_bytes: u64,
+    /// The most bytes of memory that it held.
+    pub memory_peak_bytes: u64,
     /// The files, with their ranges, that its scans opened, in that order; bounded.
     pub opened: Vec<String>,
 }
@@ -86,7 +103,9 @@ impl Register {
             id: id.to_string(),
             token: CancellationToken::new(),
             rows_scanned: AtomicU64::new(0),
+            bytes_opened: AtomicU64::new(0),
             opened: Mutex::default(),
+            env: OnceLock::new(),
             register: Arc::downgrade(&self.inner),
         });
         if state.was_cancelled(id) {
@@ -122,8 +141,11 @@ impl Register {
         // Outside the lock, as is the drop of the entry: the last handle takes the lock itself.
         let Some(query) = entry.query.upgrade() else { return false };
         query.token.cancel();
-        let report = query.report(false);
-        self.inner.state.lock().keep_report(report);
+        if let Some((share, _)) = query.env.get() {
+            share.release();
+        }
+        let (report, stats) = (query.report(false), query.stats(false));
+        self.inner.state.lock().keep_report(report, stats);
         true
     }
 
@@ -134,11 +156,11 @@ impl Register {
         drop(kept);
     }
 
-    /// Records that a scan of a run opens a file, or a range of it, for [`Register::reports`].
-    pub fn record_opened(&self, id: &str, file: String) {
+    /// Records that a scan of a run opens a file, or a range of it, of so many bytes, for [`Register::reports`].
+    pub fn record_opened(&self, id: &str, file: String, bytes: u64) {
         let query = self.inner.state.lock().runs.get(id).and_then(|entry| entry.query.upgrade());
         if let Some(query) = query {
-            query.add_opened(file);
+            query.add_opened(file, bytes);
         }
     }
 
@@ -147,6 +169,21 @@ impl Register {
         let mut ids: Vec<String> = self.inner.state.lock().runs.keys().cloned().collect();
         ids.sort();
         ids
+    }
+
+    /// What each run with work here did so far, and those that ended a moment ago.
+    pub fn stats(&self) -> Vec<RunStats> {
+        let (mut stats, live) = {
+            let mut state = self.inner.state.lock();
+            state.forget_told();
+            let told: Vec<RunStats> = state.told.iter().map(|(_, stats)| stats.clone()).collect();
+            let live: Vec<Arc<Query>> =
+                state.runs.values().filter_map(|entry| entry.query.upgrade()).collect();
+            (told, live)
+        };
+        // The last handle takes the lock itself when it goes.
+        stats.extend(live.iter().map(|query| query.stats(true)));
+        stats
     }
 
     /// What the runs whose id begins with `prefix` did here: those with work, and the last that ended.
@@ -173,11 +210,21 @@ impl State {
         self.cancelled.iter().any(|(_, cancelled)| cancelled == id)
     }
 
-    fn keep_report(&mut self, report: Report) {
+    fn keep_report(&mut self, report: Report, stats: RunStats) {
+        self.forget_told();
+        self.told.push_back((Instant::now(), stats));
         if self.ended.len() >= REPORTS_KEPT_MAX {
             self.ended.pop_front();
         }
         self.ended.push_back(report);
+    }
+
+    fn forget_told(&mut self) {
+        while self.told.len() > ENDED_TOLD_MAX
+            || self.told.front().is_some_and(|(when, _)| when.elapsed() > ENDED_TOLD)
+        {
+            self.told.pop_front();
+        }
     }
 
     fn keep_cancel(&mut self, id: &str) {
@@ -209,19 +256,41 @@ impl Query {
         self.rows_scanned.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// Its memory and its environment, made by the first who asks.
+    pub(crate) fn env(&self, make: impl FnOnce() -> (Arc<Share>, Arc<RuntimeEnv>)) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.env.get_or_init(make).1)
+    }
+
     /// Records what a scan opens.
-    fn add_opened(&self, file: String) {
+    fn add_opened(&self, file: String, bytes: u64) {
+        self.bytes_opened.fetch_add(bytes, Ordering::Relaxed);
         let mut opened = self.opened.lock();
         if opened.len() < OPENED_MAX {
             opened.push(file);
         }
     }
 
+    fn stats(&self, active: bool) -> RunStats {
+        let share = self.env.get().map(|(share, _)| share);
+        RunStats {
+            run_id: self.id.clone(),
+            active,
+            rows_scanned: self.rows_scanned.load(Ordering::Relaxed),
+            bytes_opened: self.bytes_opened.load(Ordering::Relaxed),
+            memory_bytes: share.filter(|_| active).map_or(0, |share| share.used() as u64),
+            memory_peak_bytes: share.map_or(0, |share| share.peak() as u64),
+        }
+    }
+
     fn report(&self, active: bool) -> Report {
+        let share = self.env.get().map(|(share, _)| share);
         Report {
             run_id: self.id.clone(),
             active,
             rows_scanned: self.rows_scanned.load(Ordering::Relaxed),
+            bytes_opened: self.bytes_opened.load(Ordering::Relaxed),
+            memory_bytes: share.map_or(0, |share| share.used() as u64),
+            memory_peak_bytes: share.map_or(0, |share| share.peak() as u64),
             opened: self.opened.lock().clone(),
         }
     }
@@ -235,8 +304,8 @@ impl Drop for Query {
         if state.runs.get(&self.id).is_some_and(|entry| entry.query.strong_count() == 0) {
             state.runs.remove(&self.id);
             QUERIES_ACTIVE.dec();
-            let report = self.report(false);
-            state.keep_report(report);
+            let (report, stats) = (self.report(false), self.stats(false));
+            state.keep_report(report, stats);
         }
     }
 }
@@ -286,13 +355,16 @@ mod tests {
         let register = Register::default();
         let run = register.enter("q.1");
         run.add_rows(7);
-        register.record_opened("q.1", "f[0..3]".to_string());
+        register.record_opened("q.1", "f[0..3]".to_string(), 3);
         assert!(register.reports("q")[0].active);
         drop(run);
         let reports = register.reports("q");
         assert_eq!(reports.len(), 1);
-        assert_eq!((reports[0].active, reports[0].rows_scanned), (false, 7));
+        assert_eq!((reports[0].active, reports[0].rows_scanned, reports[0].bytes_opened), (false, 7, 3));
         assert_eq!(reports[0].opened, ["f[0..3]"]);
+        let stats = register.stats();
+        assert_eq!(stats.len(), 1);
+        assert_eq!((stats[0].run_id.as_str(), stats[0].active, stats[0].bytes_opened), ("q.1", false, 3));
         assert!(register.reports("other").is_empty());
     }
 }

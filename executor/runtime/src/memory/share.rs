@@ -1,0 +1,225 @@
+//! One run's part of the memory, as the engine's pool.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use datafusion::common::resources_datafusion_err;
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::{
+    MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size,
+};
+use parking_lot::Mutex;
+
+use super::ledger::Ledger;
+
+/// The memory of one run in this process. What it was promised is free again when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    ledger: Arc<Ledger>,
+    run_id: String,
+    /// What it was promised and its operators hold. The ledger's lock is taken inside, never the other way round.
+    held: Mutex<Held>,
+    peak: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    promise: usize,
+    /// Operators that can spill.
+    spillers: usize,
+    spillable: usize,
+    unspillable: usize,
+}
+
+impl Held {
+    fn sum(&self) -> usize {
+        self.spillable + self.unspillable
+    }
+}
+
+impl Share {
+    pub(super) fn new(ledger: Arc<Ledger>, run_id: &str, promise: usize) -> Self {
+        let held = Mutex::new(Held { promise, ..Held::default() });
+        Self { ledger, run_id: run_id.to_string(), held, peak: AtomicUsize::new(0) }
+    }
+
+    /// Bytes it is promised.
+    pub fn promise(&self) -> usize {
+        self.held.lock().promise
+    }
+
+    /// Takes the promise back: the run has ended, although remains of its plan may stay for a while.
+    pub(crate) fn release(&self) {
+        let mut held = self.held.lock();
+        self.ledger.released(held.promise, held.sum());
+        held.promise = 0;
+    }
+
+    /// Bytes it holds.
+    pub fn used(&self) -> usize {
+        self.held.lock().sum()
+    }
+
+    /// The most that it held so far, in bytes.
+    pub fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    fn limit(&self, held: &Held) -> usize {
+        self.ledger.limit(held.promise, held.sum().saturating_sub(held.promise))
+    }
+
+    fn change(&self, held: &mut Held, can_spill: bool, change: impl Fn(usize) -> usize) {
+        let before = held.sum();
+        let part = if can_spill { &mut held.spillable } else { &mut held.unspillable };
+        *part = change(*part);
+        let after = held.sum();
+        self.ledger.moved(held.promise, before, after);
+        self.peak.fetch_max(after, Ordering::Relaxed);
+    }
+}
+
+impl MemoryPool for Share {
+    fn name(&self) -> &str {
+        "run"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        if consumer.can_spill() {
+            self.held.lock().spillers += 1;
+        }
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        if consumer.can_spill() {
+            let mut held = self.held.lock();
+            held.spillers = held.spillers.saturating_sub(1);
+        }
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        let mut held = self.held.lock();
+        self.change(&mut held, reservation.consumer().can_spill(), |bytes| bytes + additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        let mut held = self.held.lock();
+        self.change(&mut held, reservation.consumer().can_spill(), |bytes| bytes.saturating_sub(shrink));
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let mut held = self.held.lock();
+        let (limit, can_spill) = (self.limit(&held), reservation.consumer().can_spill());
+        let left = match can_spill {
+            // As much for each that can spill: one that came first must not make the others spill row by row.
+            true => {
+                let each = limit.saturating_sub(held.unspillable) / held.spillers.max(1);
+                each.saturating_sub(reservation.size()).min(limit.saturating_sub(held.sum()))
+            }
+            false => limit.saturating_sub(held.sum()),
+        };
+        if additional > left {
+            return Err(resources_datafusion_err!(
+                "{} asked for {} more and has {}; run {} holds {} of the {} that it may have of this process's {}",
+                reservation.consumer().name(),
+                human_readable_size(additional),
+                human_readable_size(reservation.size()),
+                self.run_id,
+                human_readable_size(held.sum()),
+                human_readable_size(limit),
+                human_readable_size(self.ledger.total())
+            ));
+        }
+        self.change(&mut held, can_spill, |bytes| bytes + additional);
+        Ok(())
+    }
+
+    fn reserved(&self) -> usize {
+        self.used()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(self.limit(&self.held.lock()))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run(used: {})", human_readable_size(self.used()))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let held = self.held.get_mut();
+        self.ledger.moved(held.promise, held.sum(), 0);
+        self.ledger.released(held.promise, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn pool(share: &Arc<Share>) -> Arc<dyn MemoryPool> {
+        Arc::clone(share) as Arc<dyn MemoryPool>
+    }
+
+    #[test]
+    fn a_promise_holds_whatever_others_have() {
+        let ledger = Ledger::new(1000 * MIB);
+        let (greedy, modest) = (ledger.share("a", Some(100 * MIB)), ledger.share("b", Some(200 * MIB)));
+        let all = MemoryConsumer::new("all").register(&pool(&greedy));
+        let mut taken = 0;
+        while all.try_grow(MIB).is_ok() {
+            taken += 1;
+        }
+        // Its promise, and three quarters of the half that is lent.
+        assert_eq!(taken, 100 + 375);
+        let own = MemoryConsumer::new("own").register(&pool(&modest));
+        own.try_grow(200 * MIB).unwrap();
+        // Beyond its promise it gets three quarters of what the other left.
+        own.try_grow(90 * MIB).unwrap();
+        let refused = own.try_grow(10 * MIB).unwrap_err().to_string();
+        assert!(refused.contains("run b holds 290"), "{refused}");
+        assert_eq!(ledger.used(), (475 + 290) * MIB);
+    }
+
+    #[test]
+    fn what_a_run_had_is_free_when_it_ends() {
+        let ledger = Ledger::new(1000 * MIB);
+        let first = ledger.share("a", Some(400 * MIB));
+        let second = ledger.share("b", Some(400 * MIB));
+        assert_eq!(second.promise(), 100 * MIB, "half is promised at most");
+        let held = MemoryConsumer::new("held").register(&pool(&first));
+        held.try_grow(700 * MIB).unwrap();
+        assert_eq!(first.peak(), 700 * MIB);
+        first.release();
+        assert_eq!(ledger.promised(), 100 * MIB);
+        drop((held, first, second));
+        assert_eq!((ledger.used(), ledger.promised()), (0, 0));
+        let again = ledger.share("c", Some(MIB));
+        let held = MemoryConsumer::new("held").register(&pool(&again));
+        held.try_grow(376 * MIB).unwrap();
+        assert!(held.try_grow(1).is_err());
+    }
+
+    #[test]
+    fn those_that_can_spill_share_evenly_what_the_others_left() {
+        let ledger = Ledger::new(1000 * MIB);
+        let run = ledger.share("a", Some(25 * MIB));
+        let build = MemoryConsumer::new("build").register(&pool(&run));
+        build.try_grow(200 * MIB).unwrap();
+        let one = MemoryConsumer::new("one").with_can_spill(true).register(&pool(&run));
+        let two = MemoryConsumer::new("two").with_can_spill(true).register(&pool(&run));
+        one.try_grow(100 * MIB).unwrap();
+        assert!(one.try_grow(MIB).is_err(), "half of 400 - 200");
+        two.try_grow(100 * MIB).unwrap();
+        assert!(build.try_grow(1).is_err());
+        drop(two);
+        one.try_grow(100 * MIB).unwrap();
+    }
+}
