@@ -41,6 +41,7 @@ const HOMES: &[(&str, &[&str])] = &[
 /// Room of the scheduler, and the rooms that it may not name.
 const ROOMS: &[(&str, &[&str])] = &[
     ("query", &["flight_sql", "web"]),
+    ("admission", &["flight_sql", "web", "query", "session", "sql", "engine", "cluster", "planner"]),
     ("engine", &["flight_sql", "web", "session", "sql", "result_cache"]),
     ("cluster", &["flight_sql", "web", "query", "session", "sql", "engine"]),
     ("sql", &["flight_sql", "web", "query", "session", "engine", "cluster"]),

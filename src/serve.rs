@@ -90,7 +90,8 @@ pub async fn shared(config: &Config) -> Result<Shared, Error> {
             lakehouse.create_schema(catalog, FIRST_SCHEMA, true).await?;
         }
     }
-    Ok(Shared { runtime, router, lakehouse, work_dir })
+    let history = Some(config.data_dir.join("history.jsonl"));
+    Ok(Shared { runtime, router, lakehouse, work_dir, history })
 }
 
 /// Scheduler and executor in one process, until they are stopped.

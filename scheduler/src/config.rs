@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::query::run::Limits;
 use crate::query::spool;
 use crate::session::{Settings, StoreConfig};
-use crate::{cluster, flight_sql};
+use crate::{admission, cluster, flight_sql};
 
 /// Everything the scheduler can be told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Config {
     pub session: SessionConfig,
     /// Queries.
     pub query: QueryConfig,
+    /// How many queries run at once, and who is next.
+    pub admission: admission::Config,
     /// The executors.
     pub cluster: cluster::Config,
 }
@@ -58,6 +60,8 @@ pub struct SessionConfig {
 pub struct QueryConfig {
     /// Largest scan, in bytes, that mode `auto` runs in the scheduler itself.
     pub local_bytes_max: u64,
+    /// Smallest scan, in bytes, that mode `auto` writes a table from in stages.
+    pub staged_write_bytes_min: u64,
     /// Bytes of a result that wait for its reader in memory.
     pub spool_memory_bytes_max: usize,
     /// Bytes of a result that wait for its reader on disk.
@@ -81,6 +85,7 @@ impl Default for Config {
             flight_sql: Default::default(),
             session: Default::default(),
             query: Default::default(),
+            admission: Default::default(),
             cluster: Default::default(),
         }
     }
@@ -102,6 +107,7 @@ impl Default for QueryConfig {
     fn default() -> Self {
         Self {
             local_bytes_max: 64 << 20,
+            staged_write_bytes_min: 8 << 30,
             spool_memory_bytes_max: 64 << 20,
             spool_disk_bytes_max: 16 << 30,
             release_bytes: 1 << 20,
@@ -134,6 +140,7 @@ impl Config {
         if self.query.spool_memory_bytes_max == 0 {
             faults.push("query.spool_memory_bytes_max: must be above 0".to_string());
         }
+        faults.extend(self.admission.faults().into_iter().map(|fault| format!("admission.{fault}")));
         faults.extend(self.flight_sql.faults().into_iter().map(|fault| format!("flight_sql.{fault}")));
         faults.extend(self.cluster.validate().into_iter().map(|fault| format!("cluster.{fault}")));
         faults
@@ -143,6 +150,7 @@ impl Config {
         let query = &self.query;
         Limits {
             local_bytes_max: query.local_bytes_max,
+            staged_write_bytes_min: query.staged_write_bytes_min,
             spool: spool::Config {
                 memory_bytes_max: query.spool_memory_bytes_max,
                 disk_bytes_max: query.spool_disk_bytes_max,

@@ -12,14 +12,16 @@
 //! - [`sql`]: text to statement
 //! - [`session`]: who is connected, with which settings
 //! - [`planner`]: the engine's session for one query, what a plan will read
+//! - [`admission`]: how many run, who is next, how much memory each is promised
 //! - [`engine`]: the seam, the choice of mode, the three engines
 //! - [`cluster`]: executors alive, draining, their load; the membership service
 //! - [`flight_sql`]: the front door
 //! - [`web`]: HTTP probes and metrics
 //!
-//! Arrows: `flight_sql, web -> session, query`; `query -> sql, session, planner, engine`;
+//! Arrows: `flight_sql, web -> session, query`; `query -> sql, session, planner, admission, engine`;
 //! `engine -> cluster`. None back to `flight_sql` or `web`.
 
+pub mod admission;
 pub mod cluster;
 pub mod config;
 pub mod engine;

@@ -33,6 +33,15 @@ static RETRIES: LazyLock<IntCounter> = LazyLock::new(|| {
         .expect("declared once")
 });
 
+static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "scheduler_queries_refused_total",
+        "Queries that found their pool full, or waited too long in it.",
+        &["pool"]
+    )
+    .expect("declared once")
+});
+
 static ROWS_OUT: LazyLock<IntCounter> = LazyLock::new(|| {
     register_int_counter!("scheduler_rows_out_total", "Rows handed to readers.").expect("declared once")
 });
@@ -86,6 +95,10 @@ pub(crate) fn phase(name: &str, elapsed: Duration) {
 
 pub(crate) fn query_planned(mode: &str) {
     MODES.with_label_values(&[mode]).inc();
+}
+
+pub(crate) fn query_refused(pool: &str) {
+    REFUSED.with_label_values(&[pool]).inc();
 }
 
 pub(crate) fn query_retried() {

@@ -17,12 +17,15 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::admission::Admission;
+use crate::admission::queue::Room;
 use crate::cluster::{Deliveries, Members, RegistrationSettings, State};
 use crate::config::Config;
 use crate::engine::local::Local;
 use crate::engine::pipelined::Pipelined;
 use crate::engine::staged::{self, Presence, Roster, Staged};
 use crate::error::{Error, ErrorCode, Result};
+use crate::query::history::History;
 use crate::query::{Engines, Parts, Queries};
 use crate::session::Store;
 use crate::{flight_sql, metrics, web};
@@ -43,6 +46,8 @@ pub struct Shared {
     pub lakehouse: Lakehouse,
     /// Folder for what waits on disk.
     pub work_dir: PathBuf,
+    /// File of the queries that ended; `None` keeps them in memory.
+    pub history: Option<PathBuf>,
 }
 
 /// The addresses that were bound.
@@ -108,7 +113,16 @@ pub async fn start(config: Config, shared: Shared, shutdown: CancellationToken) 
         staged: Arc::new(staged.clone()),
     };
     let deliveries = Deliveries::new(shared.router.credentials().clone(), members.clone());
+    let admission = Admission::new(config.admission.clone(), room(members.clone(), shared.runtime.clone()));
+    let history = match shared.history.clone() {
+        Some(path) => tokio::task::spawn_blocking(|| History::open(path))
+            .await
+            .map_err(|error| Error::internal("the history could not be opened").with_source(error))?,
+        None => History::in_memory(),
+    };
     let queries = Queries::new(Parts {
+        admission,
+        history,
         deliveries: deliveries.clone(),
         lakehouse: shared.lakehouse.clone(),
         runtime: shared.runtime.clone(),
@@ -119,6 +133,7 @@ pub async fn start(config: Config, shared: Shared, shutdown: CancellationToken) 
     });
 
     servers.spawn(watch_members(members.clone(), serving.clone()));
+    servers.spawn(keep_books(queries.clone(), serving.clone()));
     servers.spawn(watch_credentials(shared.lakehouse.clone(), deliveries, serving.clone()));
     servers.spawn(serve_http(http_listener, shutdown.clone(), serving.clone()));
     servers.spawn(serve_cluster(
@@ -133,6 +148,18 @@ pub async fn start(config: Config, shared: Shared, shutdown: CancellationToken) 
     let engines = DistributedEngines { pipelined, staged };
     servers.spawn(stop(shutdown, queries.clone(), engines, serving, Duration::from_secs(config.drain_s)));
     Ok(Running { addresses, queries, members, servers })
+}
+
+/// What there is to give to queries: as much memory as the smallest process may promise, and the executors' cores.
+fn room(members: Members, runtime: Runtime) -> impl Fn() -> Room {
+    move || {
+        let members = members.alive();
+        let own = runtime.memory().promised_max() as u64;
+        // Executors divide their memory as we do.
+        let bytes = members.iter().map(|member| member.memory_bytes / 2).min().unwrap_or(own);
+        let cores = members.iter().map(|member| member.cores).sum::<usize>().max(runtime.cores());
+        Room { bytes, running: cores, express: 4 * cores }
+    }
 }
 
 /// The order of the end: no new queries, the running ones finish, then everything goes.
@@ -160,6 +187,11 @@ struct DistributedEngines {
 
 async fn watch_members(members: Members, serving: CancellationToken) -> Result<()> {
     members.watch(serving).await;
+    Ok(())
+}
+
+async fn keep_books(queries: Queries, serving: CancellationToken) -> Result<()> {
+    queries.keep_books(serving).await;
     Ok(())
 }
 

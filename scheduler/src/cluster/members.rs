@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus::{IntGaugeVec, Opts};
+use tarn_runtime::control::messages::RunStats;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -83,7 +84,12 @@ struct Inner {
     held: watch::Sender<Arc<Vec<Member>>>,
     /// Whether who joins now is held.
     holds: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// Who hears what runs do on executors.
+    listener: OnceLock<RunsListener>,
 }
+
+/// Hears from which executor what its runs did.
+type RunsListener = Box<dyn Fn(&str, &[RunStats]) + Send + Sync>;
 
 #[derive(Debug)]
 struct Entry {
@@ -112,8 +118,8 @@ impl Members {
         let (alive, held) = (watch::Sender::default(), watch::Sender::default());
         // So that the metric is there before the first executor is.
         EXECUTORS.with_label_values(&["alive"]).set(0);
-        let (entries, holds) = (Mutex::default(), OnceLock::new());
-        Self { inner: Arc::new(Inner { config, clock, entries, alive, held, holds }) }
+        let (entries, holds, listener) = (Mutex::default(), OnceLock::new(), OnceLock::new());
+        Self { inner: Arc::new(Inner { config, clock, entries, alive, held, holds, listener }) }
     }
 
     /// What it was made with.
@@ -126,6 +132,19 @@ impl Members {
     pub fn hold_newcomers(&self, holds: impl Fn() -> bool + Send + Sync + 'static) {
         let first = self.inner.holds.set(Box::new(holds)).is_ok();
         debug_assert!(first, "one reason to hold members");
+    }
+
+    /// From now on `listener` hears what each executor says of its runs.
+    pub fn listen(&self, listener: impl Fn(&str, &[RunStats]) + Send + Sync + 'static) {
+        let first = self.inner.listener.set(Box::new(listener)).is_ok();
+        debug_assert!(first, "one listener");
+    }
+
+    /// An executor said what its runs did.
+    pub fn runs(&self, id: &str, runs: &[RunStats]) {
+        if let Some(listener) = self.inner.listener.get() {
+            listener(id, runs);
+        }
     }
 
     /// The member gets no work until it is released.

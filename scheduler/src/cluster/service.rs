@@ -54,7 +54,9 @@ impl Membership for Service {
     async fn heartbeat(&self, request: HeartbeatRequest) -> Result<HeartbeatReply, Failure> {
         let load =
             Load { queries_active: request.queries_active, memory_used_bytes: request.memory_used_bytes };
-        Ok(HeartbeatReply { known: self.members.heard(&request.id, request.draining, load) })
+        let known = self.members.heard(&request.id, request.draining, load);
+        self.members.runs(&request.id, &request.runs);
+        Ok(HeartbeatReply { known })
     }
 
     async fn leave(&self, id: String) -> Result<(), Failure> {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
 use tarn_runtime::Runtime;
+use tarn_runtime::options::TarnOptions;
 use tarn_runtime::queries::{Guard, Role};
 
 use super::{Engine, Execution, Mode};
@@ -29,10 +32,22 @@ impl Engine for Local {
     }
 
     async fn execute(&self, execution: Execution) -> Result<SendableRecordBatchStream> {
-        let plan = tarn_scan::with_query_id(execution.plan, execution.query_id.as_str())?;
-        let plan = Guard::new(execution.token.clone(), Role::Scheduler).apply(plan)?;
-        let context =
-            TaskContext::default().with_session_config(execution.config).with_runtime(self.runtime.env());
-        Ok(self.runtime.run_stream(plan, Arc::new(context)))
+        let run_id = match TarnOptions::of(&execution.config).run_id {
+            run_id if run_id.is_empty() => execution.query_id.to_string(),
+            run_id => run_id,
+        };
+        let run = self.runtime.queries().enter(&run_id);
+        let plan = tarn_scan::with_query_id(execution.plan, &run_id)?;
+        let guard = Guard::of(Arc::clone(&run), Role::Scheduler).with_token(execution.token.clone());
+        let plan = guard.apply(plan)?;
+        let env = self.runtime.env_of(&run, &execution.config);
+        let context = TaskContext::default().with_session_config(execution.config).with_runtime(env);
+        let rows = self.runtime.run_stream(plan, Arc::new(context));
+        let schema = rows.schema();
+        // A plan without a scan keeps no handle of its run; the stream does.
+        let rows = rows.inspect(move |_| {
+            let _ = &run;
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 }

@@ -36,6 +36,8 @@ pub enum ErrorCode {
     OutOfMemory,
     /// A configured limit was reached.
     LimitExceeded,
+    /// Too many queries wait already, or this one waited too long for its turn.
+    Overloaded,
     /// The query passed its deadline.
     Timeout,
     /// The query was cancelled by its client or by `KILL QUERY`.
@@ -71,6 +73,7 @@ impl ErrorCode {
             Self::PermissionDenied => "permission_denied",
             Self::OutOfMemory => "out_of_memory",
             Self::LimitExceeded => "limit_exceeded",
+            Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
             Self::CommitConflict => "commit_conflict",
@@ -86,7 +89,7 @@ impl ErrorCode {
 
     /// The code that [`ErrorCode::as_str`] spells so, for errors that crossed the cluster.
     pub fn parse(text: &str) -> Option<Self> {
-        const ALL: [ErrorCode; 19] = [
+        const ALL: [ErrorCode; 20] = [
             ErrorCode::SyntaxError,
             ErrorCode::NotFound,
             ErrorCode::AlreadyExists,
@@ -96,6 +99,7 @@ impl ErrorCode {
             ErrorCode::PermissionDenied,
             ErrorCode::OutOfMemory,
             ErrorCode::LimitExceeded,
+            ErrorCode::Overloaded,
             ErrorCode::Timeout,
             ErrorCode::Cancelled,
             ErrorCode::CommitConflict,
@@ -112,7 +116,14 @@ impl ErrorCode {
 
     /// Whether the same statement may succeed when it is sent again.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::ExecutorLost | Self::NoExecutors | Self::CommitConflict | Self::ShuttingDown)
+        matches!(
+            self,
+            Self::ExecutorLost
+                | Self::NoExecutors
+                | Self::CommitConflict
+                | Self::Overloaded
+                | Self::ShuttingDown
+        )
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::ExecutorLost
         | ErrorCode::NoExecutors
         | ErrorCode::StorageError
+        | ErrorCode::Overloaded
         | ErrorCode::ShuttingDown => Code::Unavailable,
         ErrorCode::CorruptData => Code::DataLoss,
         ErrorCode::Internal => Code::Internal,

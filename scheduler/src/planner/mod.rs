@@ -7,6 +7,7 @@
 mod cast_names;
 mod estimate;
 mod information_schema;
+mod memory;
 mod number;
 mod rewrite;
 mod rules;
@@ -28,6 +29,7 @@ use tarn_catalog::ScanOptions;
 use tarn_runtime::options::TarnOptions;
 
 pub use estimate::{Estimate, ScanEstimate, estimate};
+pub use memory::{MemoryNeed, memory_need};
 pub use number::logical_plan;
 pub use write_types::to_table_types;
 
@@ -131,6 +133,7 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
         // The pipelined engine cuts finer than the planner, and so it stays when a session asks for less.
         task_bytes: usual.task_bytes.min(2 * settings.split_bytes()),
         range_bytes_min: usual.range_bytes_min.min(settings.split_bytes()),
+        memory_bytes: usual.memory_bytes,
     }
     .apply(&mut config);
     let equality_delete_bytes_max = settings.equality_delete_bytes();

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sql::{ObjectName, Selector, split_selector};
 
-/// The schema with tables about a catalog's tables: `system.tables`. Not listed, like metadata tables.
+/// The schema with tables about a catalog's tables, and about the server: `system.tables`, `system.queries`, …. Not listed, like metadata tables.
 const SYSTEM_SCHEMA: &str = "system";
 
 /// How many schemas are listed at once.
@@ -247,10 +247,13 @@ impl SchemaProvider for Schema {
         &self,
         name: &str,
     ) -> datafusion::error::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        if self.schema == SYSTEM_SCHEMA
-            && let Some(table) = self.pins.inner.lakehouse.system_table(&self.catalog, name)
-        {
-            return Ok(Some(table));
+        if self.schema == SYSTEM_SCHEMA {
+            if let Some(table) = self.pins.inner.lakehouse.system_table(&self.catalog, name) {
+                return Ok(Some(table));
+            }
+            if let Some(table) = self.pins.inner.expander.system.table(name) {
+                return table.map(Some).map_err(Error::into_datafusion);
+            }
         }
         if let Some((table, kind)) = MetadataTable::split(split_selector(name).0) {
             let metadata = self.pins.metadata_table(&self.catalog, &self.schema, table, kind, name).await;

@@ -23,9 +23,11 @@ use tarn_catalog::{Append, CreateMode, NewPartitionField, NewTable, TableName};
 use tarn_scan::write::{WriteExec, WrittenFile};
 
 use super::bind::resolve;
+use super::plan::Planned;
 use super::register::Entry;
-use super::run::{Bound, Planned, Queries};
+use super::run::{Bound, Queries};
 use super::{parameters, views};
+use crate::admission::queue::Demand;
 use crate::engine::Mode;
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
@@ -160,7 +162,7 @@ async fn create_table(
     // As in other engines, the columns of a query are optional: that none is NULL now is no promise.
     let schema = to_table_types(&optional(logical.schema().as_arrow()))?;
     let logical = cast_to(logical, &schema)?;
-    let planned = queries.plan(entry, session, state, &logical, deadline).await?;
+    let planned = queries.plan(entry, session, state, &logical, "create", deadline).await?;
     let append = queries.lakehouse().begin_create(&name, table(schema), mode, entry.id().as_str()).await?;
     write(queries, entry, planned, append).await
 }
@@ -248,7 +250,7 @@ async fn insert(
     }
     let pinned = pins.pin(&name.catalog, &name.schema, &name.table).await?;
     let logical = cast_to(insert.input.as_ref().clone(), pinned.schema().as_ref())?;
-    let planned = queries.plan(entry, session, state, &logical, deadline).await?;
+    let planned = queries.plan(entry, session, state, &logical, "insert", deadline).await?;
     let append = queries.lakehouse().begin_append(&pinned, entry.id().as_str()).await?;
     write(queries, entry, planned, append).await
 }
@@ -289,7 +291,7 @@ async fn write(queries: &Queries, entry: &Arc<Entry>, planned: Planned, append: 
         input = Arc::new(CoalescePartitionsExec::new(input));
     }
     let plan: Arc<dyn ExecutionPlan> = Arc::new(WriteExec::new(input, Arc::clone(&append.spec))?);
-    let files = match gather(queries, entry, mode, &plan, &planned.config).await {
+    let files = match gather(queries, entry, mode, &plan, &planned.config, planned.demand).await {
         Ok(files) => files,
         Err(error) => {
             // The files of this query go, whoever wrote them; the reader gets the first error.
@@ -320,8 +322,9 @@ async fn gather(
     mode: Mode,
     plan: &Arc<dyn ExecutionPlan>,
     config: &SessionConfig,
+    demand: Option<Demand>,
 ) -> Result<Vec<WrittenFile>> {
-    let mut stream = queries.execute(entry, mode, plan, config, 1).await?;
+    let mut stream = queries.execute(entry, mode, plan, config, demand, None, 1).await?;
     let mut files = Vec::new();
     while let Some(batch) = stream.next().await {
         let batch = batch?;

@@ -17,8 +17,9 @@ use tarn_catalog::PinnedTable;
 use super::answer::Rows;
 use super::bind::Pins;
 use super::parameters;
+use super::plan::Planned;
 use super::register::Entry;
-use super::run::{Bound, Planned, Queries};
+use super::run::{Bound, Queries};
 use crate::engine::{Mode, pipelined};
 use crate::error::{Error, Result};
 use crate::session::Session;
@@ -48,9 +49,10 @@ pub(super) async fn run(
         logical => logical,
     };
     let optimized = state.optimize(&logical)?;
-    let planned = queries.plan(entry, session, state, &logical, None).await?;
+    let planned = queries.plan(entry, session, state, &logical, "explain", None).await?;
     let mut rows = vec![
         line("mode", format!("{} ({})", planned.choice.mode, planned.choice.reason)),
+        line("admission", admission(queries, &planned)),
         line("logical_plan", optimized.display_indent().to_string()),
         line(
             "physical_plan",
@@ -67,6 +69,18 @@ pub(super) async fn run(
         rows.push(line("analyzed_plan", analyzed(queries, entry, planned, verbose).await?));
     }
     Ok(Rows::text(["plan_type", "plan"], rows))
+}
+
+/// What the query would ask for before it runs.
+fn admission(queries: &Queries, planned: &Planned) -> String {
+    let Some(demand) = &planned.demand else { return "none: reads nothing".to_string() };
+    let pools = queries.inner.admission.pools();
+    let pool = pools.get(demand.pool).map_or("", |pool| pool.config.name.as_str());
+    let lane = if demand.express { ", express lane" } else { "" };
+    format!(
+        "pool {pool}{lane}; {} bytes of memory in each process, {:.3} s expected",
+        demand.bytes, demand.seconds
+    )
 }
 
 fn explained(statement: Statement) -> Result<ast::Statement> {
@@ -162,7 +176,8 @@ async fn analyzed(queries: &Queries, entry: &Arc<Entry>, planned: Planned, verbo
     }
     let plan: Arc<dyn ExecutionPlan> = planned.plan;
     let plan: Arc<dyn ExecutionPlan> = Arc::new(AnalyzeExec::builder(verbose, false, plan, schema()).build());
-    let mut stream = queries.execute(entry, planned.choice.mode, &plan, &planned.config, 1).await?;
+    let (mode, config) = (planned.choice.mode, &planned.config);
+    let mut stream = queries.execute(entry, mode, &plan, config, planned.demand, None, 1).await?;
     let mut text = String::new();
     while let Some(batch) = stream.next().await {
         let batch = batch?;

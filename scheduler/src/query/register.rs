@@ -5,215 +5,40 @@
 //! time; what a client planned and never fetched expires.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tarn_runtime::control::messages::RunStats;
 
 use super::QueryId;
+pub use super::entry::{Entry, QueryInfo, State, TaskInfo};
+use super::history::{History, Record};
 use super::run::Payload;
-use crate::engine::Mode;
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
+use crate::session::UsageLimits;
 
 /// Most queries that live at once: planned, waiting, running or being read.
 const LIVE_MAX: usize = 10_000;
 /// How many ended queries `SHOW QUERIES` remembers.
 const ENDED_MAX: usize = 200;
+/// How long after its end a query is written into the history: until executors have said what it used.
+const HISTORY_DELAY: Duration = Duration::from_secs(3);
 /// How long a planned query waits for its first read.
 const PLANNED_TTL: Duration = Duration::from_secs(600);
-/// How long a server that stops waits for the first read of a planned query: its client has
-/// the ticket in hand, or went away.
-const PLANNED_GRACE: Duration = Duration::from_secs(5);
-
-/// Where a query stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Being taken in.
-    Planning,
-    /// Planned, and not fetched yet.
-    Planned,
-    /// Running, being read, or changing a table.
-    Running,
-    /// All rows were read.
-    Finished,
-    /// Ended with an error.
-    Failed,
-    /// Ended by its client, by `KILL QUERY` or by its deadline.
-    Cancelled,
-}
-
-impl State {
-    /// As `SHOW QUERIES` and metrics spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Planning => "planning",
-            Self::Planned => "planned",
-            Self::Running => "running",
-            Self::Finished => "finished",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// What `SHOW QUERIES` shows of one query.
-#[derive(Debug, Clone)]
-pub struct QueryInfo {
-    /// The query.
-    pub id: QueryId,
-    /// Who asked.
-    pub principal: String,
-    /// The statement.
-    pub sql: String,
-    /// Where it stands.
-    pub state: State,
-    /// The mode it runs in, once chosen.
-    pub mode: Option<Mode>,
-    /// When it came.
-    pub submitted_at: SystemTime,
-    /// From arrival to end, or to now.
-    pub elapsed: Duration,
-    /// Rows handed to the reader so far.
-    pub rows: u64,
-    /// How it failed.
-    pub code: Option<ErrorCode>,
-}
-
-/// One query in the register.
-pub struct Entry {
-    id: QueryId,
-    principal: String,
-    sql: String,
-    submitted_at: SystemTime,
-    began: Instant,
-    rows: AtomicU64,
-    token: CancellationToken,
-    /// What changes while the query lives.
-    status: Mutex<Status>,
-}
-
-struct Status {
-    state: State,
-    mode: Option<Mode>,
-    code: Option<ErrorCode>,
-    /// Why the token was cancelled: the error that the reader gets.
-    stop: Option<(ErrorCode, String)>,
-    /// When the answer was ready to be fetched, counted from arrival.
-    planned: Option<Duration>,
-    ended: Option<Duration>,
-    payload: Option<Payload>,
-}
-
-impl Entry {
-    /// The query.
-    pub fn id(&self) -> &QueryId {
-        &self.id
-    }
-
-    /// Cancelled when the query is to stop.
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
-    }
-
-    /// When it came.
-    pub fn began(&self) -> Instant {
-        self.began
-    }
-
-    /// Adds rows that were handed to the reader.
-    pub fn add_rows(&self, rows: usize) {
-        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
-    }
-
-    /// Rows handed to the reader so far.
-    pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
-    }
-
-    /// Notes the mode that was chosen.
-    pub fn set_mode(&self, mode: Mode) {
-        self.status().mode = Some(mode);
-    }
-
-    /// Notes that the statement itself runs now: a change, which no reader starts.
-    pub fn set_running(&self) {
-        self.status().state = State::Running;
-    }
-
-    /// Keeps what [`Entry::take_payload`] gives to the first reader.
-    pub fn set_payload(&self, payload: Payload) {
-        let mut status = self.status();
-        status.payload = Some(payload);
-        status.planned = Some(self.began.elapsed());
-        if status.ended.is_none() {
-            status.state = State::Planned;
-        }
-    }
-
-    /// What the first reader runs; `None` once a SELECT was taken. Kept answers stay.
-    pub(super) fn take_payload(&self) -> Option<Payload> {
-        let mut status = self.status();
-        match &status.payload {
-            Some(Payload::Rows(rows)) => Some(Payload::Rows(rows.clone())),
-            Some(Payload::Select(_)) => {
-                status.state = State::Running;
-                status.payload.take()
-            }
-            None => None,
-        }
-    }
-
-    /// Stops the query; the first reason stands.
-    pub fn stop(&self, code: ErrorCode, message: impl Into<String>) {
-        self.status().stop.get_or_insert_with(|| (code, message.into()));
-        self.token.cancel();
-    }
-
-    /// The error for a reader of a stopped query.
-    pub fn stopped(&self) -> Error {
-        let stop = self.status().stop.clone();
-        let (code, message) = stop.unwrap_or((ErrorCode::Cancelled, "the query was cancelled".to_string()));
-        Error::new(code, message).with_query(&self.id)
-    }
-
-    fn is_busy(&self) -> bool {
-        let status = self.status();
-        match status.state {
-            State::Planning | State::Running => true,
-            State::Planned => {
-                status.planned.is_none_or(|planned| self.began.elapsed() - planned < PLANNED_GRACE)
-            }
-            State::Finished | State::Failed | State::Cancelled => false,
-        }
-    }
-
-    fn status(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn info(&self) -> QueryInfo {
-        let status = self.status();
-        QueryInfo {
-            id: self.id.clone(),
-            principal: self.principal.clone(),
-            sql: self.sql.clone(),
-            state: status.state,
-            mode: status.mode,
-            submitted_at: self.submitted_at,
-            elapsed: status.ended.unwrap_or_else(|| self.began.elapsed()),
-            rows: self.rows(),
-            code: status.code,
-        }
-    }
-}
 
 /// The queries by id. A cheap handle.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Register {
     /// The live queries by id, and the ended ones, oldest first.
     queries: Arc<Mutex<Queries>>,
+    history: History,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self::new(History::in_memory())
+    }
 }
 
 #[derive(Default)]
@@ -223,26 +48,89 @@ struct Queries {
 }
 
 impl Register {
+    /// No query lives; what the history knows was before.
+    pub fn new(history: History) -> Self {
+        Self { queries: Arc::default(), history }
+    }
+
+    /// A process said what its runs did.
+    pub fn heard(&self, executor: &str, runs: &[RunStats]) {
+        for stats in runs {
+            let id = stats.run_id.rsplit_once('-').and_then(|(id, _)| QueryId::parse(id));
+            if let Some(entry) = id.and_then(|id| self.get(&id)) {
+                entry.heard(executor, stats);
+            }
+        }
+    }
+
+    /// Writes queries that ended a while ago into the history, all of them `at_once` when the server stops. Gives the
+    /// fingerprint of each plan that ended well, with the most bytes of memory that it held in one process.
+    pub fn write_history(&self, at_once: bool) -> Vec<(u64, u64)> {
+        let due: Vec<Arc<Entry>> = {
+            let queries = self.queries();
+            let due = |entry: &&Arc<Entry>| {
+                let mut status = entry.status();
+                let since = status.ended.map(|ended| entry.began.elapsed().saturating_sub(ended));
+                let due = !status.in_history && since.is_some_and(|since| at_once || since > HISTORY_DELAY);
+                status.in_history |= due;
+                due
+            };
+            queries.ended.iter().filter(due).cloned().collect()
+        };
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let records: Vec<Record> = due.iter().map(|entry| entry.record()).collect();
+        let well = due.iter().zip(&records).filter(|(_, record)| record.code.is_none());
+        let used = well.filter_map(|(entry, record)| {
+            entry.status().fingerprint.map(|fingerprint| (fingerprint, record.memory_peak_bytes))
+        });
+        let used = used.filter(|(_, bytes)| *bytes > 0).collect();
+        self.history.add(records);
+        used
+    }
+
+    /// Every query that lives, oldest first, then those that ended, latest first, also before a restart.
+    pub fn records(&self) -> Vec<Record> {
+        let (mut records, known) = {
+            let queries = self.queries();
+            let mut live: Vec<_> = queries.live.values().collect();
+            live.sort_by(|a, b| a.id.cmp(&b.id));
+            let recent = queries.ended.iter().rev().filter(|entry| !entry.status().in_history);
+            let records: Vec<Record> = live.into_iter().chain(recent).map(|entry| entry.record()).collect();
+            (records, self.history.records())
+        };
+        records.extend(known);
+        records
+    }
+
+    /// The parts of the queries that live, and of the last that ended.
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        let queries = self.queries();
+        let all = queries.live.values().chain(&queries.ended);
+        let mut tasks: Vec<TaskInfo> = all
+            .flat_map(|entry| {
+                let usage = entry.usage();
+                let task = |((executor, _), stats): (&(String, String), &RunStats)| TaskInfo {
+                    query_id: entry.id.clone(),
+                    executor: executor.clone(),
+                    stats: stats.clone(),
+                };
+                usage.iter().map(task).collect::<Vec<_>>()
+            })
+            .collect();
+        tasks.sort_by(|a, b| (&a.stats.run_id, &a.executor).cmp(&(&b.stats.run_id, &b.executor)));
+        tasks
+    }
+
     /// Enters a new query. Refuses when too many live.
     pub fn enter(&self, principal: &str, sql: &str) -> Result<Arc<Entry>> {
-        let entry = Arc::new(Entry {
-            id: QueryId::generate(),
-            principal: principal.to_string(),
-            sql: sql.to_string(),
-            submitted_at: SystemTime::now(),
-            began: Instant::now(),
-            rows: AtomicU64::new(0),
-            token: CancellationToken::new(),
-            status: Mutex::new(Status {
-                state: State::Planning,
-                mode: None,
-                code: None,
-                stop: None,
-                planned: None,
-                ended: None,
-                payload: None,
-            }),
-        });
+        self.enter_with(principal, sql, UsageLimits::default())
+    }
+
+    /// The same, with limits of what it may use.
+    pub fn enter_with(&self, principal: &str, sql: &str, limits: UsageLimits) -> Result<Arc<Entry>> {
+        let entry = Arc::new(Entry::new(principal, sql, limits));
         let mut queries = self.queries();
         if queries.live.len() >= LIVE_MAX {
             return Err(Error::new(
@@ -287,8 +175,16 @@ impl Register {
         let mut queries = self.queries();
         queries.live.remove(&entry.id);
         queries.ended.push_back(Arc::clone(entry));
+        let mut pushed_out = Vec::new();
         while queries.ended.len() > ENDED_MAX {
-            queries.ended.pop_front();
+            pushed_out.extend(queries.ended.pop_front().filter(|entry| {
+                let mut status = entry.status();
+                !std::mem::replace(&mut status.in_history, true)
+            }));
+        }
+        drop(queries);
+        if !pushed_out.is_empty() {
+            self.history.add(pushed_out.iter().map(|entry| entry.record()).collect());
         }
     }
 
@@ -357,6 +253,43 @@ mod tests {
         register.end(&entry, Ok(()));
         assert_eq!(register.busy(), 0);
         assert_eq!(register.list()[0].state, State::Finished);
+    }
+
+    fn used(entry: &Entry, attempt: usize, bytes: u64) -> RunStats {
+        let run_id = format!("{}-{attempt}", entry.id());
+        RunStats { run_id, bytes_opened: bytes, memory_peak_bytes: 2 * bytes, ..RunStats::default() }
+    }
+
+    #[test]
+    fn what_executors_say_is_added_up_and_a_limit_ends_the_query() {
+        let register = Register::default();
+        let limits = UsageLimits { scan_bytes: Some(100), ..UsageLimits::default() };
+        let entry = register.enter_with("ana", "select", limits).unwrap();
+        register.heard("a", &[used(&entry, 1, 40)]);
+        register.heard("b", &[used(&entry, 1, 50)]);
+        register.heard("a", &[used(&entry, 1, 45)]);
+        assert_eq!(register.records()[0].scanned_bytes, 95);
+        assert_eq!(register.tasks().len(), 2);
+        assert!(!entry.token().is_cancelled());
+        register.heard("a", &[used(&entry, 1, 51)]);
+        assert!(entry.token().is_cancelled());
+        let stopped = entry.stopped();
+        assert_eq!(stopped.code(), ErrorCode::LimitExceeded);
+        assert!(stopped.message().contains("scan_bytes_max"), "{stopped}");
+    }
+
+    #[test]
+    fn a_query_is_in_the_history_once() {
+        let register = Register::default();
+        let entry = register.enter("ana", "select").unwrap();
+        entry.set_fingerprint(7);
+        register.heard("a", &[used(&entry, 1, 40)]);
+        assert!(register.write_history(true).is_empty(), "it lives");
+        register.end(&entry, Ok(()));
+        assert_eq!(register.write_history(true), [(7, 80)]);
+        assert!(register.write_history(true).is_empty());
+        assert_eq!(register.records().len(), 1);
+        assert_eq!(register.records()[0].state, "finished");
     }
 
     #[test]

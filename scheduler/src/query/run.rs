@@ -1,8 +1,8 @@
 //! The way of a query, top to bottom.
 //!
 //! ```text
-//! submit: statement -> bind -> optimize -> physical plan -> estimate and mode   (a SELECT waits here)
-//! stream: engine -> spool -> reader                                              (once a SELECT)
+//! submit: statement -> bind -> plan (plan.rs): optimized, physical plan, estimate, mode   (a SELECT waits here)
+//! stream: attempt (attempt.rs): permit, engine -> spool -> reader                         (once a SELECT)
 //! ```
 //!
 //! A statement that changes something runs in [`Queries::submit`], once; its count is kept.
@@ -11,47 +11,47 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::source::DataSourceExec;
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast;
 use tarn_catalog::Lakehouse;
 use tarn_runtime::Runtime;
-use tarn_runtime::options::TarnOptions;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
 use super::answer::Rows;
 use super::bind::{Catalogs, Pins};
+use super::history::History;
+use super::plan::Planned;
 use super::register::{Entry, Register};
 use super::views::Expander;
-use super::{QueryId, changes, explain, metadata_columns, parameters, show, spool};
+use super::{QueryId, System, changes, explain, metadata_columns, parameters, show, spool};
+use crate::admission::Admission;
 use crate::cluster::{Deliveries, Members};
-use crate::engine::choice::{Choice, Facts, choose};
-use crate::engine::{Engine, Execution, Mode, pipelined, staged};
+use crate::engine::{Engine, Mode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
-use crate::planner::{Estimate, Planner, estimate, logical_plan, physical_plan};
+use crate::planner::{Planner, logical_plan};
 use crate::session::Session;
 use crate::sql::{self, Statement};
+
+/// Between two looks at the books.
+const BOOKS: Duration = Duration::from_secs(1);
+/// What the scheduler's own work is listed under in `system.tasks`.
+const SCHEDULER: &str = "scheduler";
 
 /// The bounds of queries.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest scan, in bytes, that `auto` runs locally.
     pub local_bytes_max: u64,
+    /// Smallest scan, in bytes, that `auto` writes a table from in stages.
+    pub staged_write_bytes_min: u64,
     /// The spool of each query.
     pub spool: spool::Config,
 }
@@ -67,7 +67,7 @@ pub struct Engines {
 }
 
 impl Engines {
-    fn of(&self, mode: Mode) -> &Arc<dyn Engine> {
+    pub(super) fn of(&self, mode: Mode) -> &Arc<dyn Engine> {
         match mode {
             Mode::Local => &self.local,
             Mode::Pipelined => &self.pipelined,
@@ -84,6 +84,10 @@ pub struct Parts {
     pub runtime: Runtime,
     /// The executors.
     pub members: Members,
+    /// Who may run.
+    pub admission: Admission,
+    /// What was before.
+    pub history: History,
     /// Keys to storage for the executors.
     pub deliveries: Deliveries,
     /// The engines.
@@ -106,10 +110,11 @@ pub(super) struct Inner {
     pub(super) runtime: Runtime,
     pub(super) members: Members,
     pub(super) register: Register,
-    deliveries: Deliveries,
-    engines: Engines,
-    limits: Limits,
-    tasks: TaskTracker,
+    pub(super) admission: Admission,
+    pub(super) deliveries: Deliveries,
+    pub(super) engines: Engines,
+    pub(super) limits: Limits,
+    pub(super) tasks: TaskTracker,
     stopping: CancellationToken,
 }
 
@@ -143,22 +148,6 @@ pub enum Payload {
     Rows(Rows),
 }
 
-/// A query that was planned.
-pub struct Planned {
-    /// The undistributed physical plan.
-    pub plan: Arc<dyn ExecutionPlan>,
-    /// The columns as announced.
-    pub schema: SchemaRef,
-    /// The configuration it was planned with.
-    pub config: SessionConfig,
-    /// Where it runs, and why.
-    pub choice: Choice,
-    /// What it reads.
-    pub estimate: Estimate,
-    /// Until when it may run.
-    pub deadline: Option<Instant>,
-}
-
 /// A statement whose names were resolved.
 pub(super) struct Bound {
     /// The engine's session of this query.
@@ -172,15 +161,19 @@ pub(super) struct Bound {
 impl Queries {
     /// No query yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { lakehouse, runtime, members, deliveries, engines, limits, stopping } = parts;
+        let Parts { lakehouse, runtime, members, admission, history, deliveries, engines, limits, stopping } =
+            parts;
         let planner = Planner::new(runtime.env());
-        let (register, tasks) = (Register::default(), TaskTracker::new());
+        let (register, tasks) = (Register::new(history), TaskTracker::new());
+        let heard = register.clone();
+        members.listen(move |executor, runs| heard.heard(executor, runs));
         let inner = Inner {
             lakehouse,
             planner,
             runtime,
             members,
             register,
+            admission,
             deliveries,
             engines,
             limits,
@@ -193,6 +186,46 @@ impl Queries {
     /// The tables of this server.
     pub fn lakehouse(&self) -> &Lakehouse {
         &self.inner.lakehouse
+    }
+
+    /// What the tables of the schema `system` are made of.
+    fn system(&self) -> System {
+        System {
+            register: self.inner.register.clone(),
+            admission: self.inner.admission.clone(),
+            members: self.inner.members.clone(),
+        }
+    }
+
+    /// The pools.
+    pub fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    /// Keeps the books until `stopping`: what this process did for queries, what plans used, the history.
+    pub async fn keep_books(&self, stopping: CancellationToken) {
+        let mut ticks = tokio::time::interval(BOOKS);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            // With an executor in this process, that one says it.
+            if !self.inner.runtime.has_runner() {
+                self.inner.register.heard(SCHEDULER, &self.inner.runtime.queries().stats());
+            }
+            self.learn(false).await;
+        }
+        self.learn(true).await;
+    }
+
+    async fn learn(&self, at_once: bool) {
+        let register = self.inner.register.clone();
+        let written = tokio::task::spawn_blocking(move || register.write_history(at_once)).await;
+        for (fingerprint, bytes) in written.unwrap_or_default() {
+            self.inner.admission.learned().held(fingerprint, bytes);
+        }
     }
 
     /// Every query that lives, and the last ones that ended.
@@ -219,7 +252,8 @@ impl Queries {
         }
         self.inner.register.expire();
         let statement = sql::parse(sql)?;
-        let entry = self.inner.register.enter(session.principal(), sql)?;
+        let limits = session.settings().limits();
+        let entry = self.inner.register.enter_with(session.principal(), sql, limits)?;
         let span = tracing::info_span!("query", query_id = %entry.id());
         let (queries, session) = (self.clone(), session.clone());
         let running = Arc::clone(&entry);
@@ -232,6 +266,7 @@ impl Queries {
         result.map_err(|error| {
             let error = error.with_query(entry.id());
             tracing::info!(query_id = %entry.id(), code = %error.code(), error = spool::chain(&error), "query failed");
+            entry.set_error(&error);
             self.inner.register.end(&entry, Err(error.code()));
             error
         })
@@ -376,7 +411,7 @@ impl Queries {
     ) -> Result<Submitted> {
         let Bound { state, logical, .. } = self.bind(session, entry.id(), statement).await?;
         let logical = parameters::replace(logical, parameters.as_ref())?;
-        let planned = self.plan(entry, session, state, &logical, deadline).await?;
+        let planned = self.plan(entry, session, state, &logical, "select", deadline).await?;
         let schema = Arc::clone(&planned.schema);
         entry.set_payload(Payload::Select(Box::new(planned)));
         Ok(Submitted { query_id: entry.id().clone(), schema, rows: None })
@@ -397,6 +432,7 @@ impl Queries {
             session: session.clone(),
             query_id: query_id.clone(),
             partitions: self.inner.runtime.cores(),
+            system: self.system(),
         };
         let pins = match self.inner.planner.names_information_schema(session, &statement)? {
             true => Pins::listed(lakehouse, session, expander).await?,
@@ -410,102 +446,6 @@ impl Queries {
         let logical = logical_plan(&state, statement).await?;
         metrics::phase("bind", began.elapsed());
         Ok(Bound { state, logical, pins })
-    }
-
-    /// Steps 4 and 6: optimized, planned, estimated, the mode chosen.
-    pub(super) async fn plan(
-        &self,
-        entry: &Arc<Entry>,
-        session: &Session,
-        state: SessionState,
-        logical: &LogicalPlan,
-        deadline: Option<Instant>,
-    ) -> Result<Planned> {
-        let began = Instant::now();
-        let only_queries =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries.verify_plan(logical)?;
-        let optimized = state.optimize(logical)?;
-        let mut plan = physical_plan(&state, &optimized).await?;
-        let estimate = estimate(&plan);
-        let members = self.inner.members.alive();
-        let choice = choose(&Facts {
-            asked: session.settings().execution_mode(),
-            estimate: &estimate,
-            only_local: !can_travel(&plan),
-            local_bytes_max: self.inner.limits.local_bytes_max,
-            executors: members.len(),
-        });
-        let widest = members.iter().map(|member| member.cores).max().unwrap_or(1);
-        let partitions = match choice.mode {
-            Mode::Local => self.inner.runtime.cores(),
-            Mode::Pipelined => widest,
-            Mode::Staged => members.iter().map(|member| member.cores).sum::<usize>().max(1),
-        };
-        let mut config = state.config().clone();
-        if partitions != config.target_partitions() || choice.mode != Mode::Local {
-            config = match choice.mode {
-                Mode::Staged => staged::planning(config, partitions),
-                Mode::Pipelined => pipelined::planning(config, partitions),
-                _ => config.with_target_partitions(partitions),
-            };
-            let state = datafusion::execution::SessionStateBuilder::new_from_existing(state)
-                .with_config(config.clone())
-                .build();
-            // The optimizer's rules count partitions too, so both steps are taken again.
-            let optimized = state.optimize(logical)?;
-            plan = physical_plan(&state, &optimized).await?;
-        }
-        let schema = announced_schema(logical, &plan);
-        metrics::phase("plan", began.elapsed());
-        metrics::query_planned(choice.mode.as_str());
-        entry.set_mode(choice.mode);
-        tracing::debug!(query_id = %entry.id(), mode = %choice.mode, reason = choice.reason, bytes = estimate.bytes(), "query planned");
-        Ok(Planned { plan, schema, config, choice, estimate, deadline })
-    }
-
-    /// Steps 8 and 9: the engine's rows through the spool.
-    pub(super) fn run(&self, entry: Arc<Entry>, planned: Planned) -> SendableRecordBatchStream {
-        let mode = planned.choice.mode;
-        let engine = Arc::clone(self.inner.engines.of(mode));
-        let deliveries = self.inner.deliveries.clone();
-        let (plan, config, running) = (planned.plan, planned.config, Arc::clone(&entry));
-        let start: spool::Start = Box::new(move |attempt| {
-            let execution = execution(&running, &plan, &config, attempt);
-            let (engine, deliveries) = (Arc::clone(&engine), deliveries.clone());
-            Box::pin(async move {
-                if mode != Mode::Local {
-                    deliveries.complete().await;
-                }
-                engine.execute(execution?).await
-            })
-        });
-        let limits = self.inner.limits.spool.clone();
-        spool::run(
-            planned.schema,
-            start,
-            entry,
-            self.inner.register.clone(),
-            planned.deadline,
-            limits,
-            &self.inner.tasks,
-        )
-    }
-
-    /// Runs a plan without a reader, for changes and `EXPLAIN ANALYZE`.
-    pub(super) async fn execute(
-        &self,
-        entry: &Arc<Entry>,
-        mode: Mode,
-        plan: &Arc<dyn ExecutionPlan>,
-        config: &SessionConfig,
-        attempt: usize,
-    ) -> Result<SendableRecordBatchStream> {
-        entry.set_mode(mode);
-        if mode != Mode::Local {
-            self.inner.deliveries.complete().await;
-        }
-        self.inner.engines.of(mode).execute(execution(entry, plan, config, attempt)?).await
     }
 
     /// Whether a view's query names `information_schema`.
@@ -555,58 +495,4 @@ impl Drop for Leaving {
             entry.stop(ErrorCode::Cancelled, "the client went away");
         }
     }
-}
-
-/// One attempt. Each has its own run id and a fresh plan: operators keep state of a run.
-fn execution(
-    entry: &Entry,
-    plan: &Arc<dyn ExecutionPlan>,
-    config: &SessionConfig,
-    attempt: usize,
-) -> Result<Execution> {
-    let mut config = config.clone();
-    let options = TarnOptions::of(&config);
-    TarnOptions { run_id: format!("{}-{attempt}", entry.id()), ..options }.apply(&mut config);
-    let plan = datafusion::physical_plan::execution_plan::reset_plan_states(Arc::clone(plan))?;
-    Ok(Execution { query_id: entry.id().clone(), plan, config, token: entry.token().child_token() })
-}
-
-/// Whether every leaf can be sent to an executor.
-fn can_travel(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let mut all = true;
-    let _ = plan.apply(|node| {
-        if node.children().is_empty() {
-            let in_memory = || {
-                let source = node.downcast_ref::<DataSourceExec>();
-                source
-                    .is_some_and(|source| source.data_source().downcast_ref::<MemorySourceConfig>().is_some())
-            };
-            all &= node.is::<EmptyExec>()
-                || node.is::<PlaceholderRowExec>()
-                || in_memory()
-                || tarn_scan::scan_of(node).is_some();
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    all
-}
-
-/// The plan's columns; nullable wherever the logical or the physical plan says so, since the
-/// two differ and clients hold a stream to what was announced.
-fn announced_schema(logical: &LogicalPlan, plan: &Arc<dyn ExecutionPlan>) -> SchemaRef {
-    debug_assert!(plan.output_partitioning().partition_count() > 0, "a plan without partitions has no rows");
-    let physical = plan.schema();
-    let logical = logical.schema().as_arrow();
-    let fields: Vec<Field> = physical
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(position, field)| {
-            let announced = logical.fields().get(position);
-            let nullable = field.is_nullable() || announced.is_none_or(|field| field.is_nullable());
-            let name = announced.map_or(field.name(), |field| field.name());
-            Field::new(name, field.data_type().clone(), nullable).with_metadata(field.metadata().clone())
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
 }

@@ -60,6 +60,7 @@ pub(super) async fn run(queries: &Queries, session: &Session, show: &Show) -> Re
             Ok(Rows::text(["column", "type", "nullable", "comment"], rows.collect()))
         }
         Show::Queries => Ok(all_queries(queries)),
+        Show::Pools => Ok(pools(queries)),
         Show::Settings => {
             let settings = session.settings();
             let rows = settings.all().map(|(name, value, description)| {
@@ -147,6 +148,35 @@ fn all_queries(queries: &Queries) -> Rows {
         ["query_id", "state", "mode", "user", "submitted_at", "seconds", "rows", "code", "sql"],
         rows.collect(),
     )
+}
+
+fn pools(queries: &Queries) -> Rows {
+    let rows = queries.admission().pools().into_iter().map(|pool| {
+        [
+            pool.config.name,
+            pool.config.weight.to_string(),
+            pool.running.to_string(),
+            pool.waiting.to_string(),
+            pool.memory_bytes.to_string(),
+            pool.memory_bytes_max.to_string(),
+            pool.admitted.to_string(),
+            pool.refused.to_string(),
+            format!("{:.3}", pool.waited.as_secs_f64()),
+        ]
+        .map(Some)
+    });
+    let columns = [
+        "pool",
+        "weight",
+        "running",
+        "waiting",
+        "memory_bytes",
+        "memory_bytes_max",
+        "admitted",
+        "refused",
+        "waited_seconds",
+    ];
+    Rows::text(columns, rows.collect())
 }
 
 /// A type as SQL spells it.

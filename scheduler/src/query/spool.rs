@@ -4,7 +4,7 @@
 //! `memory_bytes_max` wait in memory; while the reader stalls, more go to one temporary file up
 //! to `disk_bytes_max`; then the engine is slowed down. Nothing reaches the reader before
 //! `release_bytes`, or `release_delay` after the first batch, or the end: until then a run that
-//! fails of a lost executor is thrown away and begun again. The rule: rows leave in the order
+//! fails of a lost executor, or of memory, is thrown away and begun again. The rule: rows leave in the order
 //! in which they came, each once, and an error is never an early end.
 
 use std::collections::VecDeque;
@@ -25,6 +25,8 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::attempt::may_help;
+use super::entry::over;
 use super::register::{Entry, Register};
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
@@ -51,13 +53,25 @@ pub struct Config {
     pub dir: PathBuf,
 }
 
-/// Begins one run of the query; called again when a run is thrown away.
-pub type Start = Box<dyn Fn(usize) -> BoxFuture<'static, Result<SendableRecordBatchStream>> + Send + Sync>;
+/// Which run of a query it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// 1 is the first.
+    pub number: usize,
+    /// Whether an earlier one ran out of memory.
+    pub out_of_memory: bool,
+}
 
-/// Runs a query into a spool and returns the reader's end. Dropping it stops the query.
+/// Begins one run of the query; called again when a run is thrown away.
+pub type Start = Box<dyn Fn(Attempt) -> BoxFuture<'static, Result<SendableRecordBatchStream>> + Send + Sync>;
+
+/// Runs a query into a spool and returns the reader's end. Dropping it stops the query. With `may_spill` a run that is
+/// out of memory is begun again, once.
+#[expect(clippy::too_many_arguments, reason = "each is one end of the spool")]
 pub fn run(
     schema: SchemaRef,
     start: Start,
+    may_spill: bool,
     entry: Arc<Entry>,
     register: Register,
     deadline: Option<Instant>,
@@ -70,7 +84,7 @@ pub fn run(
         readable: Notify::new(),
         writable: Notify::new(),
     });
-    tasks.spawn(fill(Arc::clone(&spool), start, Arc::clone(&entry), deadline));
+    tasks.spawn(fill(Arc::clone(&spool), start, may_spill, Arc::clone(&entry), deadline));
     let reader = Reader { spool, entry, register, ended: false };
     let batches = futures::stream::unfold(reader, |mut reader| async move {
         let next = reader.next().await?;
@@ -120,7 +134,13 @@ enum Next {
     Wait(Option<Instant>),
 }
 
-async fn fill(spool: Arc<Spool>, start: Start, entry: Arc<Entry>, deadline: Option<Instant>) {
+async fn fill(
+    spool: Arc<Spool>,
+    start: Start,
+    may_spill: bool,
+    entry: Arc<Entry>,
+    deadline: Option<Instant>,
+) {
     let deadline = async {
         match deadline {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -128,7 +148,7 @@ async fn fill(spool: Arc<Spool>, start: Start, entry: Arc<Entry>, deadline: Opti
         }
     };
     tokio::pin!(deadline);
-    let mut attempt = 1;
+    let mut attempt = Attempt { number: 1, out_of_memory: false };
     let outcome = loop {
         let result = tokio::select! {
             biased;
@@ -137,15 +157,18 @@ async fn fill(spool: Arc<Spool>, start: Start, entry: Arc<Entry>, deadline: Opti
                 entry.stop(ErrorCode::Timeout, "the query passed its deadline (setting query_timeout)");
                 Err(entry.stopped())
             }
-            result = run_once(&spool, &start, attempt) => result,
+            result = run_once(&spool, &start, attempt, entry.limits().result_rows) => result,
         };
         match result {
             Err(error)
-                if error.code() == ErrorCode::ExecutorLost && attempt < ATTEMPTS_MAX && spool.discard() =>
+                if may_help(error.code(), may_spill, attempt.out_of_memory)
+                    && attempt.number < ATTEMPTS_MAX
+                    && spool.discard() =>
             {
-                tracing::warn!(query_id = %entry.id(), attempt, %error, "run lost an executor, running again");
+                tracing::warn!(query_id = %entry.id(), attempt = attempt.number, %error, "run failed, running again");
                 metrics::query_retried();
-                attempt += 1;
+                attempt.number += 1;
+                attempt.out_of_memory |= error.code() == ErrorCode::OutOfMemory;
             }
             Err(_) if entry.token().is_cancelled() => break Err(entry.stopped()),
             other => break other,
@@ -154,10 +177,14 @@ async fn fill(spool: Arc<Spool>, start: Start, entry: Arc<Entry>, deadline: Opti
     spool.finish(outcome);
 }
 
-async fn run_once(spool: &Spool, start: &Start, attempt: usize) -> Result<()> {
-    let mut stream = start(attempt).await?;
+async fn run_once(spool: &Spool, start: &Start, attempt: Attempt, rows_max: Option<u64>) -> Result<()> {
+    let (mut stream, mut rows) = (start(attempt).await?, 0);
     while let Some(batch) = stream.next().await {
         let batch = batch?;
+        rows += batch.num_rows() as u64;
+        if let Some(limit) = rows_max.filter(|limit| rows > *limit) {
+            return Err(Error::new(ErrorCode::LimitExceeded, over("result_rows_max", rows, limit)));
+        }
         if batch.num_rows() > 0 {
             spool.push(batch).await?;
         }
@@ -356,6 +383,7 @@ impl Reader {
     fn fail(&mut self, error: Error) -> Error {
         self.ended = true;
         let error = error.with_query(self.entry.id());
+        self.entry.set_error(&error);
         self.register.end(&self.entry, Err(error.code()));
         let chain = chain(&error);
         tracing::info!(query_id = %self.entry.id(), code = %error.code(), error = chain, "query failed");
@@ -463,7 +491,7 @@ mod tests {
         runs: impl Fn(usize) -> Vec<datafusion::error::Result<RecordBatch>> + Send + Sync + 'static,
     ) -> Start {
         Box::new(move |attempt| {
-            let stream = stream(runs(attempt));
+            let stream = stream(runs(attempt.number));
             Box::pin(async move { Ok(stream) })
         })
     }
@@ -472,7 +500,7 @@ mod tests {
         let register = Register::default();
         let entry = register.enter("ana", "select").unwrap();
         let tasks = TaskTracker::new();
-        let stream = run(batch(0).schema(), start, Arc::clone(&entry), register, None, config, &tasks);
+        let stream = run(batch(0).schema(), start, true, Arc::clone(&entry), register, None, config, &tasks);
         (stream, entry, tasks)
     }
 
@@ -505,6 +533,21 @@ mod tests {
         let rows: Vec<_> = reader.collect().await;
         assert_eq!(rows.len(), 2);
         assert_eq!(runs.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn one_without_memory_is_run_again_once() {
+        let start: Start = Box::new(|attempt| {
+            let poor = Error::new(ErrorCode::OutOfMemory, format!("run {}", attempt.number));
+            let rows = stream(vec![Err(poor.into_datafusion())]);
+            Box::pin(async move { Ok(rows) })
+        });
+        let (reader, entry, _tasks) = spooled(start, config(1 << 20));
+        let rows: Vec<_> = reader.collect().await;
+        assert_eq!(rows.len(), 1);
+        let error = rows[0].as_ref().unwrap_err().to_string();
+        assert!(error.contains("run 2"), "{error}");
+        assert!(entry.token().is_cancelled());
     }
 
     #[tokio::test]

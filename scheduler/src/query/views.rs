@@ -13,11 +13,11 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast;
 use tarn_catalog::{CreateMode, NewView, TableName, View};
 
-use super::QueryId;
 use super::bind::{Catalogs, Pins, resolve};
 use super::changes::cast_to;
 use super::parameters;
 use super::run::{Bound, Queries};
+use super::{QueryId, System};
 use crate::error::{Error, Result};
 use crate::planner::{Planner, logical_plan, to_table_types};
 use crate::session::Session;
@@ -33,6 +33,7 @@ pub(super) struct Expander {
     pub(super) session: Session,
     pub(super) query_id: QueryId,
     pub(super) partitions: usize,
+    pub(super) system: System,
 }
 
 impl Pins {
@@ -52,7 +53,7 @@ impl Pins {
             Ok(_) => return Err(unreadable("it is no query")),
             Err(error) => return Err(unreadable(error.message())),
         };
-        let Expander { planner, session, query_id, partitions } = &self.inner.expander;
+        let Expander { planner, session, query_id, partitions, .. } = &self.inner.expander;
         let catalog = definition.default_catalog.as_deref().unwrap_or(&name.catalog);
         let session =
             Session::new(session.principal(), catalog, &definition.default_schema, session.settings());

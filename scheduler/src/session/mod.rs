@@ -9,7 +9,7 @@ mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub use settings::{SETTINGS, Setting, Settings};
+pub use settings::{SETTINGS, Setting, Settings, UsageLimits};
 pub use store::{Store, StoreConfig};
 
 use uuid::Uuid;

@@ -11,6 +11,17 @@ use datafusion::arrow::array::timezone::Tz;
 use crate::engine::Mode;
 use crate::error::{Error, ErrorCode, Result};
 
+/// What one query may use; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsageLimits {
+    /// Bytes of the files and ranges that its scans open.
+    pub scan_bytes: Option<u64>,
+    /// Bytes of memory over all processes.
+    pub memory_bytes: Option<u64>,
+    /// Rows of its result.
+    pub result_rows: Option<u64>,
+}
+
 /// One setting: its name, what it is for, and its check.
 pub struct Setting {
     /// The name as `SET` spells it.
@@ -37,6 +48,39 @@ pub const SETTINGS: &[Setting] = &[
         description: "longest time a query may take, such as 30s, 5m or 0 for none",
         default: "10m",
         check: |value| parse_duration(value).map(|_| value.to_string()),
+    },
+    Setting {
+        name: "scan_bytes_max",
+        description: "bytes of data files that a query may scan, 0 for any: more end it",
+        default: "0",
+        check: |value| integer(value, 0, u64::MAX),
+    },
+    Setting {
+        name: "memory_bytes_max",
+        description: "bytes of memory that a query may hold on all executors, 0 for any: more end it",
+        default: "0",
+        check: |value| integer(value, 0, u64::MAX),
+    },
+    Setting {
+        name: "result_rows_max",
+        description: "rows that a query may return, 0 for any: more end it",
+        default: "0",
+        check: |value| integer(value, 0, u64::MAX),
+    },
+    Setting {
+        name: "pool",
+        description: "the pool whose part of the cluster queries use; empty: the one whose rules fit",
+        default: "",
+        check: |value| Ok(value.to_string()),
+    },
+    Setting {
+        name: "application_name",
+        description: "what the session is for, for the rules of pools: up to 64 characters",
+        default: "",
+        check: |value| match value.chars().count() {
+            0..=64 => Ok(value.to_string()),
+            more => Err(Error::invalid(format!("the name has {more} characters"))),
+        },
     },
     Setting {
         name: "timezone",
@@ -141,6 +185,26 @@ impl Settings {
     /// The query's deadline; `None` is no deadline.
     pub fn query_timeout(&self) -> Option<Duration> {
         parse_duration(self.known("query_timeout")).ok().filter(|timeout| !timeout.is_zero())
+    }
+
+    /// What a query may use.
+    pub fn limits(&self) -> UsageLimits {
+        let limit = |name| self.known(name).parse().ok().filter(|limit| *limit > 0);
+        UsageLimits {
+            scan_bytes: limit("scan_bytes_max"),
+            memory_bytes: limit("memory_bytes_max"),
+            result_rows: limit("result_rows_max"),
+        }
+    }
+
+    /// The pool asked for by name.
+    pub fn pool(&self) -> Option<&str> {
+        Some(self.known("pool")).filter(|pool| !pool.is_empty())
+    }
+
+    /// What the session is for.
+    pub fn application_name(&self) -> &str {
+        self.known("application_name")
     }
 
     /// The time zone's name.

@@ -50,6 +50,8 @@ pub enum Show {
     },
     /// `SHOW QUERIES`.
     Queries,
+    /// `SHOW POOLS`.
+    Pools,
     /// `SHOW ALL`.
     Settings,
     /// `SHOW name`.
@@ -86,6 +88,7 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Show> {
             None => Err(Error::new(ErrorCode::SyntaxError, "SHOW COLUMNS needs FROM with a table")),
         },
         "queries" => Ok(Show::Queries),
+        "pools" => Ok(Show::Pools),
         "all" => Ok(Show::Settings),
         "time" => {
             let zone = first_word(parser)?;

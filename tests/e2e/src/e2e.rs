@@ -17,6 +17,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod answers;
 mod bad_input;
 mod cancel;

@@ -102,7 +102,7 @@ impl Data {
         for catalog in lakehouse.catalogs().into_iter().filter(|name| !only_read(name)) {
             lakehouse.create_schema(&catalog, "default", true).await.expect("the catalog takes a schema");
         }
-        Shared { runtime, router, lakehouse, work_dir }
+        Shared { runtime, router, lakehouse, work_dir, history: None }
     }
 
     /// Threads, memory and stores of one more server.
