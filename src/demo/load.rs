@@ -116,6 +116,19 @@ pub async fn load(lakehouse: &Lakehouse, runtime: &Runtime, options: &Options) -
     Ok(report)
 }
 
+/// Makes one table that is not the demo's, whole, in a schema that is there; gives its rows.
+pub async fn make_table(
+    lakehouse: &Lakehouse,
+    runtime: &Runtime,
+    catalog: &str,
+    table: &Table,
+) -> Result<u64> {
+    let (schema, table_name) = (table.schema_name.to_string(), table.name.to_string());
+    let name = TableName { catalog: catalog.to_string(), schema, table: table_name };
+    let append = begin(lakehouse, &name, table, CreateMode::Create, BTreeMap::new()).await?;
+    write(append, runtime, table, &ProgressBar::hidden(), &CancellationToken::new()).await
+}
+
 /// Schemas and their tables.
 fn names() -> [(&'static str, &'static [&'static str]); 2] {
     [("shop", shop::NAMES), ("tpch", tpch::NAMES)]
@@ -171,20 +184,30 @@ async fn make(
     let mut made = Vec::with_capacity(tables.len());
     for (table, name, mode) in tables {
         bar.set_message(table.to_string());
-        let new = NewTable {
-            schema: table.schema.as_ref().clone(),
-            partition: table.partition.clone(),
-            properties: marks.clone(),
-            location: None,
-        };
-        let load_id = format!("demo-{}", Uuid::now_v7());
-        let append = lakehouse.begin_create(&name, new, mode, &load_id).await?;
+        let append = begin(lakehouse, &name, &table, mode, marks.clone()).await?;
         let rows = write(append, runtime, &table, &bar, &options.stop).await?;
         tracing::debug!(table = %name, rows, "demo table loaded");
         made.push((name, rows));
     }
     bar.finish_and_clear();
     Ok(made)
+}
+
+async fn begin(
+    lakehouse: &Lakehouse,
+    name: &TableName,
+    table: &Table,
+    mode: CreateMode,
+    properties: BTreeMap<String, String>,
+) -> Result<Append> {
+    let new = NewTable {
+        schema: table.schema.as_ref().clone(),
+        partition: table.partition.clone(),
+        properties,
+        location: None,
+    };
+    let load_id = format!("demo-{}", Uuid::now_v7());
+    Ok(lakehouse.begin_create(name, new, mode, &load_id).await?)
 }
 
 /// Writes all rows of a table and commits them.

@@ -1,6 +1,7 @@
 //! End-to-end tests: what a client sees, through Flight SQL.
 //!
 //! - `tpch`: 22 queries in every mode, equal to DuckDB's answers
+//! - `tpcds`: 25 queries on two executors, equal to DuckDB's answers
 //! - `slt`: the SQL files of tests/slt, in every mode
 //! - `exactness`: each file and range is read once, in every mode
 //! - `front_door`: statements, prepared statements, metadata, sessions, tickets
@@ -33,5 +34,6 @@ mod rows;
 mod s3;
 mod slt;
 mod tables;
+mod tpcds;
 mod tpch;
 mod vended;

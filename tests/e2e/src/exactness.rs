@@ -162,7 +162,7 @@ fn scheduler_scans_nothing_in_pipelined_mode_with_one_executor() {
         let mut connection = connect_in(&cluster, "pipelined").await;
         for number in [1, 3, 5, 9, 13] {
             rows::run(&mut connection, "use tpch").await;
-            let result = rows(&mut connection, &crate::answers::tpch_query(number)).await;
+            let result = rows(&mut connection, &crate::answers::query_text("tpch", number)).await;
             let opened = opened(&cluster, &result.query_id);
             assert!(!opened.is_empty(), "q{number}");
             let foreign: Vec<_> = opened.iter().filter(|opened| opened.process != "executor 0").collect();

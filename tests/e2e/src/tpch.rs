@@ -103,7 +103,7 @@ async fn check(cluster: &Cluster, mode: &str) {
     for number in 1..=22 {
         let answer = answers::tpch(number);
         assert_eq!(answer.scale, TPCH_SCALE.to_string());
-        let outcome = match query(&mut connection, &answers::tpch_query(number)).await {
+        let outcome = match query(&mut connection, &answers::query_text("tpch", number)).await {
             Ok(result) => answer.compare(&result),
             Err(error) => Err(describe(&error)),
         };

@@ -1,4 +1,4 @@
-//! Data folders: an empty lakehouse, and TPC-H at a small scale, made once for all tests of a run.
+//! Data folders: an empty lakehouse, TPC-H and TPC-DS at small scales, made once for all tests of a run.
 //!
 //! Everything lies below one folder of this process. Statics are not dropped when a test binary
 //! ends, so the next run removes what ended processes have left.
@@ -18,11 +18,14 @@ use tokio::sync::OnceCell;
 
 use crate::fixtures::Moved;
 use crate::s3::S3Server;
+use crate::tpcds;
 
 /// The catalog of every data folder.
 pub const CATALOG: &str = "lake";
 /// Scale of the TPC-H data: the one of the committed answers.
 pub const TPCH_SCALE: f64 = 0.02;
+/// Scale of the TPC-DS data, likewise.
+pub const TPCDS_SCALE: f64 = 0.01;
 
 /// Threads and memory of each runtime in a test.
 const CPU_THREADS: usize = 2;
@@ -68,6 +71,29 @@ impl Data {
             data
         })
         .await
+    }
+
+    /// Schema `tpcds` with the data that the committed answers are for, loaded from DuckDB's files; as
+    /// [`Data::tpch`], one folder for the whole run.
+    pub async fn tpcds() -> &'static Self {
+        static TPCDS: OnceCell<Data> = OnceCell::const_new();
+        TPCDS
+            .get_or_init(|| async {
+                let data = Self::empty();
+                let shared = data.shared(Vec::new()).await;
+                let schema = tpcds::SCHEMA;
+                shared
+                    .lakehouse
+                    .create_schema(CATALOG, schema, true)
+                    .await
+                    .expect("the catalog takes a schema");
+                for table in tpcds::tables() {
+                    let rows = load::make_table(&shared.lakehouse, &shared.runtime, CATALOG, &table).await;
+                    assert_eq!(table.rows, rows.expect("a table can be loaded"), "rows of {table}");
+                }
+                data
+            })
+            .await
     }
 
     /// An empty lakehouse whose warehouse is on an S3 server, beside a catalog `local` with the

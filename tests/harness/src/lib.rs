@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - [`cluster`]: servers in this process; what their scans opened
-//! - [`data`]: data folders, TPC-H among them
+//! - [`data`]: data folders, TPC-H among them; `tpcds`: TPC-DS from DuckDB's files
 //! - [`fixtures`]: tables that other engines wrote
 //! - [`process`]: the binary: start, ready, terminate, kill
 //! - [`s3`]: an S3 server on loopback; [`clouds`]: emulators of Google's and Azure's storage
@@ -31,6 +31,7 @@ mod programs;
 pub mod rest;
 pub mod rest_proxy;
 pub mod s3;
+mod tpcds;
 pub mod wait;
 
 pub use cluster::Cluster;
