@@ -88,7 +88,7 @@ class Cluster:
         with warnings.catch_warnings():
             # The driver asks for transactions first and says so when a server has none.
             warnings.simplefilter("ignore")
-            connection = dbapi.connect(f"grpc://127.0.0.1:{self.flight}")
+            connection = dbapi.connect(f"grpc://127.0.0.1:{self.flight}", db_kwargs=deadlines(timeout_s + STOP))
         with connection:
 
             def ask(sql):
@@ -100,6 +100,11 @@ class Cluster:
                 with connection.cursor() as cursor:
                     cursor.execute(statement)
             yield ask
+
+
+def deadlines(seconds):
+    """A server ends a query by its timeout; one that does not is not waited for."""
+    return {f"adbc.flight.sql.rpc.timeout_seconds.{call}": str(seconds) for call in ("fetch", "query", "update")}
 
 
 def alive(http):
