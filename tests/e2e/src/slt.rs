@@ -32,6 +32,8 @@ fn staged() {
 async fn check(mode: &str) {
     let mut data = Data::empty();
     data.config.scheduler.session.settings.insert("execution_mode".into(), mode.into());
+    // So that executors share even the smallest table.
+    data.config.scheduler.session.settings.insert("split_bytes".into(), "1".into());
     let cluster = match mode {
         "local" => Cluster::one_process(&data).await,
         _ => Cluster::distributed(&data, 2).await,

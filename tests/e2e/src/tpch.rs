@@ -99,6 +99,8 @@ async fn check(cluster: &Cluster, mode: &str) {
     let mut connection = connect_in(cluster, mode).await;
     rows(&mut connection, "show schema").await;
     crate::rows::run(&mut connection, "use tpch").await;
+    // At this scale one executor would else do all of a query.
+    crate::rows::run(&mut connection, "set split_bytes = 16384").await;
     let mut faults = Vec::new();
     for number in 1..=22 {
         let answer = answers::tpch(number);

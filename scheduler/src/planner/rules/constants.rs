@@ -115,6 +115,15 @@ fn opaque(
     if known.is_empty() {
         return Ok(None);
     }
+    hide(input, &known, config).map(Some)
+}
+
+/// The same rows, and nothing known of these columns.
+pub(super) fn hide(
+    input: &Arc<dyn ExecutionPlan>,
+    known: &HashSet<Column>,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let (schema, config) = (input.schema(), Arc::new(config.clone()));
     let columns = schema.fields().iter().enumerate().map(|(place, field)| {
         let column = Column::new(field.name(), place);
@@ -125,5 +134,5 @@ fn opaque(
         ProjectionExpr::new(expr, field.name())
     });
     let columns: Vec<_> = columns.collect();
-    Ok(Some(Arc::new(ProjectionExec::try_new(columns, Arc::clone(input))?)))
+    Ok(Arc::new(ProjectionExec::try_new(columns, Arc::clone(input))?))
 }

@@ -11,6 +11,7 @@ mod multiplicity;
 mod namesakes;
 mod overflow;
 mod truth;
+mod windows;
 mod zeros;
 
 use std::sync::Arc;
@@ -48,9 +49,10 @@ pub(super) fn of_optimizer() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 /// The rules for physical plans, in their order: ours, then the engine's, some of them fenced.
 pub(super) fn of_physical_optimizer() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(constants::Constants);
+    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
+        [Arc::new(constants::Constants), Arc::new(windows::Windows)];
     let engine = PhysicalOptimizer::new().rules.into_iter().map(namesakes::Fenced::if_needed);
-    std::iter::once(ours).chain(engine).collect()
+    ours.into_iter().chain(engine).collect()
 }
 
 /// A rule of the analyzer that rewrites each expression by itself, those within others first.
