@@ -21,6 +21,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,9 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, help="folder of the result [default: benches/results, if all is asked]")
     options = parser.parse_args()
     in_environment()
+
+    # So that servers end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     from report import Report
 

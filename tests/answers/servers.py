@@ -21,6 +21,9 @@ READY = 120
 STOP = 60
 # Of the machine's memory, this part is shared out; DuckDB and this program have the rest.
 MEMORY_PART = 0.6
+# Bytes of a range of a file at least, for each unit of scale and in all. At a small scale one executor would else do all
+# of a query; at a large one this is what the server does anyway.
+SPLIT_BYTES = (8 << 20, 1 << 14, 8 << 20)
 
 
 class ServerError(Exception):
@@ -31,6 +34,8 @@ class Cluster:
     def __init__(self, tarn, data, executors, log_folder):
         """`executors` is the number of executors apart from the scheduler; 0 is one process."""
         self.tarn, self.lake, self.executors, self.log_folder = tarn, data.lake, executors, log_folder
+        unit, least, most = SPLIT_BYTES
+        self.split_bytes = min(max(int(unit * float(data.scale)), least), most)
         self.processes = []
 
     def __enter__(self):
@@ -96,7 +101,8 @@ class Cluster:
                     cursor.execute(sql)
                     return cursor.fetch_arrow_table()
 
-            for statement in (f"use {schema}", f"set execution_mode = '{mode}'", f"set query_timeout = '{timeout_s}s'"):
+            settings = {"execution_mode": mode, "query_timeout": f"{timeout_s}s", "split_bytes": self.split_bytes}
+            for statement in (f"use {schema}", *(f"set {name} = '{value}'" for name, value in settings.items())):
                 with connection.cursor() as cursor:
                     cursor.execute(statement)
             yield ask
