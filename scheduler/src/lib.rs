@@ -32,6 +32,8 @@ pub mod planner;
 pub mod query;
 mod server;
 pub mod session;
+#[cfg(test)]
+mod simulation;
 pub mod sql;
 pub mod web;
 
