@@ -44,6 +44,6 @@ pub use lakehouse::{Lakehouse, Relation};
 pub use name::{TableName, TimeTravel};
 pub use plan::FilePlan;
 pub use provider::metadata_tables::MetadataTable;
-pub use provider::{PartitionColumn, PinnedTable, ScanOptions};
+pub use provider::{PartitionColumn, PinnedTable, ScanOptions, scan_statistics};
 pub use view::View;
 pub use write::*;

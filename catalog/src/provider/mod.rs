@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Fields, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use parking_lot::Mutex;
 use tarn_scan::write::Transform;
@@ -41,6 +42,18 @@ pub struct ScanOptions {
 impl Default for ScanOptions {
     fn default() -> Self {
         Self { equality_delete_bytes_max: 256 << 20 }
+    }
+}
+
+/// What is known of a scan before it is planned: statistics over the table's whole schema, of the files that are left
+/// by filters as [`TableProvider::scan`] takes them.
+///
+/// For a table of ours these are the manifests' counts and bounds. Its files are planned for that, and not again when
+/// the scan is; if that fails nothing is known here, and the scan says why. Other tables say what they say.
+pub async fn scan_statistics(table: &dyn TableProvider, filters: &[Expr]) -> Option<Statistics> {
+    match table.downcast_ref::<table::Provider>() {
+        Some(provider) => provider.scan_statistics(filters).await.ok(),
+        None => table.statistics(),
     }
 }
 

@@ -56,6 +56,13 @@ impl Provider {
         Self { table, scan, partition, defaults }
     }
 
+    /// Statistics of the files that a scan with these filters reads, which plans them: once for both.
+    pub(super) async fn scan_statistics(&self, filters: &[Expr]) -> crate::error::Result<Statistics> {
+        let plan = self.table.plan_files_with(filters, &self.partition).await?;
+        let more = self.scan.schema.fields().len() - self.table.scan().schema.fields().len();
+        Ok(with_unknown(plan.statistics.clone(), more))
+    }
+
     /// The leaf that reads these groups of the planned files. `scan` is the table with more columns behind its own.
     fn exec(
         &self,

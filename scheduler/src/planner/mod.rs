@@ -7,6 +7,7 @@
 mod cast_names;
 mod estimate;
 mod information_schema;
+mod join_order;
 mod memory;
 mod number;
 mod rewrite;
@@ -34,6 +35,7 @@ pub use number::logical_plan;
 pub use write_types::to_table_types;
 
 use self::information_schema::InformationSchema;
+use self::join_order::JoinOrder;
 use crate::error::Result;
 use crate::query::QueryId;
 use crate::session::Session;
@@ -112,6 +114,11 @@ fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     std::iter::once(ours).chain(SessionStateDefaults::default_expr_planners()).collect()
 }
 
+/// A logical plan, analyzed and optimized, with its joins in order.
+pub async fn optimize(state: &SessionState, logical: &LogicalPlan) -> Result<LogicalPlan> {
+    Ok(join_order::ordered(state, state.optimize(logical)?).await?)
+}
+
 /// The undistributed physical plan of an analyzed and optimized plan.
 pub async fn physical_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     Ok(state.query_planner().create_physical_plan(optimized, state).await?)
@@ -138,6 +145,8 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
     .apply(&mut config);
     let equality_delete_bytes_max = settings.equality_delete_bytes();
     config.set_extension(Arc::new(ScanOptions { equality_delete_bytes_max }));
+    let joins = if settings.joins_as_written() { JoinOrder::Written } else { JoinOrder::Auto };
+    config.set_extension(Arc::new(joins));
     let options = config.options_mut();
     options.execution.time_zone = Some(settings.timezone().to_string());
     options.execution.parquet.pushdown_filters = settings.pushdown_filters();

@@ -22,6 +22,7 @@ use super::register::Entry;
 use super::run::{Bound, Queries};
 use crate::engine::{Mode, pipelined};
 use crate::error::{Error, Result};
+use crate::planner::optimize;
 use crate::session::Session;
 use crate::sql::Statement;
 
@@ -48,7 +49,7 @@ pub(super) async fn run(
         LogicalPlan::Dml(insert) => insert.input.as_ref().clone(),
         logical => logical,
     };
-    let optimized = state.optimize(&logical)?;
+    let optimized = optimize(&state, &logical).await?;
     let planned = queries.plan(entry, session, state, &logical, "explain", None).await?;
     let mut rows = vec![
         line("mode", format!("{} ({})", planned.choice.mode, planned.choice.reason)),

@@ -31,7 +31,7 @@ use crate::engine::choice::{Choice, Facts, choose};
 use crate::engine::{Mode, pipelined, staged};
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
-use crate::planner::{Estimate, MemoryNeed, estimate, memory_need, physical_plan};
+use crate::planner::{Estimate, MemoryNeed, estimate, memory_need, optimize, physical_plan};
 use crate::session::Session;
 
 /// Bytes of files, and rows, that a core is taken to scan in a second.
@@ -98,7 +98,7 @@ impl Queries {
         let who = Who { user: session.principal(), source: &source, statement, pool: pool.as_deref() };
         let (pool, pool_name) = self.inner.admission.pool(&who)?;
         entry.set_pool(pool_name);
-        let optimized = state.optimize(logical)?;
+        let optimized = optimize(&state, logical).await?;
         let fingerprint = fingerprint(&optimized.display_indent().to_string());
         let mut plan = physical_plan(&state, &optimized).await?;
         let (estimate, need) = (estimate(&plan), memory_need(&plan));
@@ -159,7 +159,7 @@ impl Queries {
             options.execution.sort_spill_reservation_bytes = SPILL_MERGE_BYTES;
         }
         let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config.clone()).build();
-        let optimized = state.optimize(logical)?;
+        let optimized = optimize(&state, logical).await?;
         Ok((physical_plan(&state, &optimized).await?, config))
     }
 

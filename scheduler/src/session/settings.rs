@@ -116,6 +116,16 @@ pub const SETTINGS: &[Setting] = &[
         check: |value| integer(value, 0, 1 << 40),
     },
     Setting {
+        name: "join_order",
+        description: "auto or written: inner joins in the order of least cost by statistics, or as they are written",
+        default: "auto",
+        check: |value| match value {
+            "auto" | "written" => Ok(value.to_string()),
+            other => Err(Error::invalid(format!("join order \"{other}\" is unknown"))
+                .with_hint("one of auto, written")),
+        },
+    },
+    Setting {
         name: "wire_profile",
         description: "compat or native: which Arrow types results are sent in",
         default: "compat",
@@ -230,6 +240,11 @@ impl Settings {
     /// Bytes of memory that an index of a table's equality deletes may take.
     pub fn equality_delete_bytes(&self) -> u64 {
         self.known("equality_delete_bytes").parse().unwrap_or(256 << 20)
+    }
+
+    /// Whether inner joins keep the order in which they are written.
+    pub fn joins_as_written(&self) -> bool {
+        self.known("join_order") == "written"
     }
 
     /// The wire profile's name: `compat` or `native`.
