@@ -12,6 +12,7 @@ import pyarrow
 request = json.load(sys.stdin)
 folder = pathlib.Path(request["folder"])
 connection = duckdb.connect()
+connection.execute("set enable_progress_bar = false")
 connection.execute(f"set temp_directory = '{folder / 'spill'}'")
 # The machine is not ours alone, and a query that does not fit goes to the disk.
 connection.execute("set memory_limit = '4GB'")

@@ -14,6 +14,7 @@ import pyarrow.flight as flight
 
 request = json.loads(sys.stdin.readline())
 database = duckdb.connect()
+database.execute("set enable_progress_bar = false")
 database.execute(f"set memory_limit = '{int(request['memory_bytes']) // 1000000}MB'")
 database.execute(f"set temp_directory = '{request['spill']}'")
 for table, files in request["tables"].items():

@@ -10,6 +10,7 @@ import duckdb
 request = json.load(sys.stdin)
 folder = pathlib.Path(request["folder"])
 connection = duckdb.connect(str(folder / "dsdgen.duckdb"))
+connection.execute("set enable_progress_bar = false")
 try:
     connection.execute("load tpcds")
 except duckdb.Error:

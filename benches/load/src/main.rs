@@ -246,11 +246,11 @@ async fn measure(
         let duckdb =
             duckdb::DuckDb::start(&flags.python, &data.tables, flags.memory, &data.folder, &logs).await?;
         questions.target = duckdb.target.clone();
-        phase("peer", "DuckDB 1.5.5", load, &questions, &Watch::default(), run).await?;
+        phase("peer", "DuckDB 1.5.5", load, &questions, &duckdb.watch(), run).await?;
         duckdb.stop().await?;
         let ballista = ballista::Ballista::start(&data.tables, &data.folder, &logs).await?;
         questions.target = ballista.target.clone();
-        phase("peer", "Ballista 55", load, &questions, &Watch::default(), run).await?;
+        phase("peer", "Ballista 55", load, &questions, &ballista.watch(), run).await?;
         ballista.stop().await?;
     }
     Ok(())

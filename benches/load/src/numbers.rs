@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -19,7 +20,7 @@ use crate::mix::{Kind, Query};
 use crate::server::Weight;
 
 /// Texts of errors that are kept, of each code.
-const TEXTS_MAX: usize = 5;
+const TEXTS_MAX: usize = 3;
 /// Largest value of a histogram: an hour in microseconds.
 const VALUE_MAX: u64 = 3_600_000_000;
 /// Slowdowns go into histograms as thousandths.
@@ -49,8 +50,8 @@ pub struct Numbers {
     pub per_minute: f64,
     /// Seconds alone of these answers, a second.
     pub work: f64,
-    /// Number and first texts of errors, by code.
-    pub errors: BTreeMap<String, (u64, Vec<String>)>,
+    /// Errors, by code.
+    pub errors: BTreeMap<String, Errors>,
     /// Number and first of wrong answers, by query.
     pub wrong: BTreeMap<String, (u64, String)>,
     /// Queries that were still under way long after the phase.
@@ -67,6 +68,17 @@ pub struct Numbers {
     pub probe: Histogram<u64>,
     /// Probes without the right answer.
     pub probe_faults: u64,
+}
+
+/// Errors of one code.
+#[derive(Default, Serialize)]
+pub struct Errors {
+    /// How many.
+    pub count: u64,
+    /// How many of each query.
+    pub by_query: BTreeMap<String, u64>,
+    /// The first texts.
+    pub first: Vec<String>,
 }
 
 /// Times of answers.
@@ -93,11 +105,12 @@ impl Numbers {
                 }
                 Outcome::Cut => numbers.cut += 1,
                 Outcome::Failed(failure) => {
-                    let (count, texts) = numbers.errors.entry(failure.code.clone()).or_default();
-                    *count += 1;
+                    let errors = numbers.errors.entry(failure.code.clone()).or_default();
+                    errors.count += 1;
+                    *errors.by_query.entry(query.name.clone()).or_default() += 1;
                     let text = format!("{}: {}", query.name, failure.message);
-                    if texts.len() < TEXTS_MAX && !texts.contains(&text) {
-                        texts.push(text);
+                    if errors.first.len() < TEXTS_MAX && !errors.first.contains(&text) {
+                        errors.first.push(text);
                     }
                 }
             }
@@ -158,7 +171,7 @@ impl Numbers {
 
     /// Errors of all codes, those cut off among them.
     pub fn errors_total(&self) -> u64 {
-        self.errors.values().map(|(count, _)| count).sum::<u64>() + self.cut
+        self.errors.values().map(|errors| errors.count).sum::<u64>() + self.cut
     }
 
     /// Wrong answers of all queries.
@@ -176,17 +189,13 @@ impl Numbers {
 
     /// All of it.
     pub fn json(&self) -> Value {
-        let errors = self
-            .errors
-            .iter()
-            .map(|(code, (count, texts))| (code.clone(), json!({ "count": count, "first": texts })));
         let by_query = self.by_query.iter().map(|(name, times)| (name.clone(), times.json()));
         json!({
             "queries": self.queries,
             "queries_per_minute": self.per_minute,
             "work_seconds_per_second": self.work,
             "errors": self.errors_total(),
-            "errors_by_code": errors.collect::<serde_json::Map<_, _>>(),
+            "errors_by_code": self.errors,
             "cut": self.cut,
             "wrong": self.wrong_total(),
             "wrong_by_query": self.wrong,

@@ -103,7 +103,7 @@ impl Cluster {
 
     /// The process ids and the ports of their metrics, for a [`Watch`].
     pub fn watch(&self) -> Watch {
-        Watch { ids: self.children.iter().filter_map(Child::id).collect(), http: self.http.clone() }
+        Watch { http: self.http.clone(), ..Watch::of(&self.children) }
     }
 
     /// Ends the processes.
@@ -116,7 +116,7 @@ impl Cluster {
 }
 
 /// Looks at processes from outside.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Watch {
     ids: Vec<u32>,
     http: Vec<u16>,
@@ -132,6 +132,11 @@ pub struct Weight {
 }
 
 impl Watch {
+    /// Of processes that have no metrics.
+    pub fn of<'a>(children: impl IntoIterator<Item = &'a Child>) -> Self {
+        Self { ids: children.into_iter().filter_map(Child::id).collect(), http: Vec::new() }
+    }
+
     /// Looks again and again, and keeps the most in `weight`. Ends only by being dropped.
     pub async fn run(&self, weight: &std::sync::Mutex<Weight>, every: Duration) {
         loop {

@@ -32,7 +32,7 @@ pub enum Target {
 #[derive(Clone)]
 pub enum Session {
     /// One connection.
-    FlightSql(Connection),
+    FlightSql(Box<Connection>),
     /// One client context.
     Ballista(SessionContext),
 }
@@ -52,9 +52,11 @@ impl Target {
         match self {
             Self::FlightSql(url) => {
                 let url = url.replace("grpc://", &format!("grpc://{user}:{user}@"));
-                Ok(Session::FlightSql(Connection::connect(&url).await?))
+                Ok(Session::FlightSql(Box::new(Connection::connect(&url).await?)))
             }
-            Self::FlightSqlWithoutUsers(url) => Ok(Session::FlightSql(Connection::connect(url).await?)),
+            Self::FlightSqlWithoutUsers(url) => {
+                Ok(Session::FlightSql(Box::new(Connection::connect(url).await?)))
+            }
             Self::Ballista(client) => Ok(Session::Ballista(client.session()?)),
         }
     }
@@ -73,7 +75,7 @@ impl Session {
     async fn answer(&self, sql: &str) -> Result<Digest, Failure> {
         match self {
             Self::FlightSql(connection) => {
-                let mut connection = connection.clone();
+                let mut connection = Connection::clone(connection);
                 digest(connection.query(sql).await.map_err(refused)?, refused).await
             }
             Self::Ballista(context) => {
@@ -114,7 +116,8 @@ fn refused(error: tarn_client::Error) -> Failure {
     Failure { code, message: format!("{}{query}", short(&error.to_string())) }
 }
 
-/// The beginning of a text: some peers answer with stacks.
+/// The beginning of a text, on one line: some peers answer with stacks.
 fn short(text: &str) -> String {
-    text.chars().take(MESSAGE_MAX).collect()
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().take(MESSAGE_MAX).collect()
 }

@@ -27,7 +27,7 @@ use tokio::time::sleep;
 
 use crate::Error;
 use crate::data::Tables;
-use crate::server::{READY_MAX, free_port, spawn_logged};
+use crate::server::{READY_MAX, Watch, free_port, spawn_logged};
 use crate::target::Target;
 
 const WAIT: Duration = Duration::from_millis(500);
@@ -137,6 +137,11 @@ impl Ballista {
             }
             sleep(WAIT).await;
         }
+    }
+
+    /// Looks at both processes.
+    pub fn watch(&self) -> Watch {
+        Watch::of(&self.children)
     }
 
     /// Ends both.

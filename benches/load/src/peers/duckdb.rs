@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::Error;
 use crate::data::Tables;
-use crate::server::{READY_MAX, free_port, spawn_logged};
+use crate::server::{READY_MAX, Watch, free_port, spawn_logged};
 use crate::target::Target;
 
 const WAIT: Duration = Duration::from_millis(200);
@@ -57,6 +57,11 @@ impl DuckDb {
             }
             sleep(WAIT).await;
         }
+    }
+
+    /// Looks at its process.
+    pub fn watch(&self) -> Watch {
+        Watch::of([&self.child])
     }
 
     /// Ends it.

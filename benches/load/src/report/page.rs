@@ -190,9 +190,11 @@ impl Page<'_> {
         }
         for one in self.measured {
             let name = one.name();
-            for (code, (count, texts)) in &one.numbers.errors {
-                let texts = texts.join("; ");
-                lines.push(format!("{name}: {count} times {code}: {texts}"));
+            for (code, errors) in &one.numbers.errors {
+                let by_query = errors.by_query.iter().map(|(query, count)| format!("{query} {count}"));
+                let (count, by_query) = (errors.count, by_query.collect::<Vec<_>>().join(", "));
+                let first = errors.first.join("; ");
+                lines.push(format!("{name}: {count} times {code} ({by_query}), first: {first}"));
             }
             for (query, (count, first)) in &one.numbers.wrong {
                 lines.push(format!("{name}: {count} wrong answers to {query}, the first of {first}"));
@@ -204,7 +206,7 @@ impl Page<'_> {
                 ));
             }
             if one.numbers.probe_faults > 0 {
-                lines.push(format!("{name}: {} times SELECT 1 without an answer", one.numbers.probe_faults));
+                lines.push(format!("{name}: {} times SELECT 1 refused, or not asked since the one before was stuck to the end", one.numbers.probe_faults));
             }
         }
         if lines.is_empty() {

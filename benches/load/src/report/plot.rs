@@ -10,7 +10,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use super::{Measured, verdict};
+use super::Measured;
 use crate::Error;
 use crate::alone::Alone;
 use crate::analyst::Outcome;
@@ -56,8 +56,12 @@ const POWER: fn(f64) -> String = |value| match 10_f64.powf(value) {
     value => format!("{value:.0}"),
 };
 const PERCENTILE: fn(f64) -> String = |value| {
-    let percent = 100.0 - 100.0 / 10_f64.powf(value);
-    format!("{:.*} %", value.ceil().max(0.0) as usize, percent)
+    // Only 0 %, 90 %, 99 % and so on: between them the numbers are not round.
+    let nines = value.round();
+    if (value - nines).abs() > 1e-6 {
+        return String::new();
+    }
+    format!("{:.*} %", (nines - 2.0).max(0.0) as usize, 100.0 - 100.0 / 10_f64.powf(nines))
 };
 
 /// Every chart that the phases have something for.
@@ -85,7 +89,7 @@ fn throughput(measured: &[Measured<'_>]) -> Chart {
     let ours =
         series.iter().find(|series| series.lines).map(|series| series.points.clone()).unwrap_or_default();
     let best = ours.iter().map(|point| point.1).fold(0.0, f64::max);
-    let last = ours.iter().map(|point| point.0).fold(verdict::ANALYSTS as f64, f64::max);
+    let last = ours.iter().map(|point| point.0).fold(0.0, f64::max);
     let floor = vec![(0.0, best * 0.95), (last, best * 0.95)];
     series.push(Series { name: "0.95 of the best".to_string(), lines: true, points: floor });
     Chart {
