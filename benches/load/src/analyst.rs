@@ -11,7 +11,7 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::Error;
 use crate::digest::Digest;
@@ -197,24 +197,24 @@ impl Asked {
 }
 
 async fn probe_until(session: Session, start: Instant, length: Duration) -> Vec<Sample> {
-    let mut samples = Vec::new();
+    // Each at its time, whether the one before came back or not: one after another they would wait for each other
+    // as soon as one takes longer than the pause, and the times would be those of the probe's own queue.
+    let permits = Arc::new(Semaphore::new(OUTSTANDING_MAX));
+    let mut probes = JoinSet::new();
     let mut due = Duration::ZERO;
     while due < length {
         sleep_until(start + due).await;
-        let outcome = match timeout(PROBE_DEADLINE, session.run("SELECT 1", PROBE_DEADLINE)).await {
-            Ok(Ok(digest)) if digest.rows == 1 => Outcome::Right,
-            Ok(Ok(digest)) => Outcome::Wrong(digest),
-            Ok(Err(failure)) => Outcome::Failed(failure),
-            Err(_) => Outcome::Cut,
-        };
-        let ended = start.elapsed();
-        samples.push(Sample { analyst: 0, query: 0, due, ended, outcome });
+        let (session, permits) = (session.clone(), Arc::clone(&permits));
+        probes.spawn(async move {
+            let _permit = permits.acquire().await;
+            let outcome = match session.run("SELECT 1", PROBE_DEADLINE).await {
+                Ok(digest) if digest.rows == 1 => Outcome::Right,
+                Ok(digest) => Outcome::Wrong(digest),
+                Err(failure) => Outcome::Failed(failure),
+            };
+            Sample { analyst: 0, query: 0, due, ended: start.elapsed(), outcome }
+        });
         due += PROBE_EVERY;
-        // A probe that was stuck until after the phase asks no more; those that waited behind it waited as long.
-        while ended > length && due < length {
-            samples.push(Sample { analyst: 0, query: 0, due, ended, outcome: Outcome::Cut });
-            due += PROBE_EVERY;
-        }
     }
-    samples
+    probes.join_all().await
 }

@@ -206,7 +206,10 @@ impl Page<'_> {
                 ));
             }
             if one.numbers.probe_faults > 0 {
-                lines.push(format!("{name}: {} times SELECT 1 refused, or not asked since the one before was stuck to the end", one.numbers.probe_faults));
+                lines.push(format!(
+                    "{name}: {} times SELECT 1 without the right answer",
+                    one.numbers.probe_faults
+                ));
             }
         }
         if lines.is_empty() {
