@@ -121,7 +121,7 @@ fn simulate() -> Seen {
             // A fifth of the users sends to the heavier pool.
             let user = client % USERS;
             let demand = Demand {
-                pool: usize::from(user % 5 == 0),
+                pool: usize::from(user.is_multiple_of(5)),
                 user: format!("user {user}"),
                 bytes: random.random_range(16 << 20..3 << 30),
                 seconds,

@@ -5,6 +5,8 @@
 //! conditions do not depend on each other and that keys of fewer values are among those of more. The rule: every number
 //! is finite and at least one, whatever the statistics say, and unknown rows are no number at all.
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, ColumnStatistics, DFSchemaRef, ScalarValue, Statistics};
 use datafusion::logical_expr::{
@@ -184,7 +186,7 @@ impl Relation {
             },
             LogicalPlan::Projection(projection) => Some(input(&projection.input)?.projected(projection)),
             LogicalPlan::SubqueryAlias(alias) => {
-                Some(Self { schema: alias.schema.clone(), ..input(&alias.input)? })
+                Some(Self { schema: Arc::clone(&alias.schema), ..input(&alias.input)? })
             }
             LogicalPlan::Aggregate(aggregate) => Some(input(&aggregate.input)?.aggregated(aggregate)),
             LogicalPlan::Join(join) => Self::joined(join, &input(&join.left)?, &input(&join.right)?),
@@ -193,7 +195,7 @@ impl Relation {
                 let of = input(&window.input)?;
                 let rows = of.rows;
                 let values = |index| of.values.get(index).cloned().unwrap_or_else(|| Values::unknown(rows));
-                Some(Self::new(rows, of.base_rows, window.schema.clone(), values))
+                Some(Self::new(rows, of.base_rows, Arc::clone(&window.schema), values))
             }
             LogicalPlan::Sort(sort) => Some(input(&sort.input)?.limited(sort.fetch)),
             LogicalPlan::Limit(limit) => {
@@ -202,7 +204,7 @@ impl Relation {
                     Some(of) => Some(of.limited(fetch)),
                     None => fetch.map(|fetch| {
                         let rows = fetch as f64;
-                        Self::new(rows, rows, limit.input.schema().clone(), |_| Values::unknown(rows))
+                        Self::new(rows, rows, Arc::clone(limit.input.schema()), |_| Values::unknown(rows))
                     }),
                 }
             }
@@ -212,14 +214,14 @@ impl Relation {
                 let of = union.inputs.iter().map(|of| input(of)).collect::<Option<Vec<_>>>()?;
                 let rows = of.iter().map(|of| of.rows).sum();
                 let base_rows = of.iter().map(|of| of.base_rows).sum();
-                Some(Self::new(rows, base_rows, union.schema.clone(), |_| Values::unknown(base_rows)))
+                Some(Self::new(rows, base_rows, Arc::clone(&union.schema), |_| Values::unknown(base_rows)))
             }
             LogicalPlan::Values(values) => {
                 let rows = values.values.len() as f64;
-                Some(Self::new(rows, rows, values.schema.clone(), |_| Values::unknown(rows)))
+                Some(Self::new(rows, rows, Arc::clone(&values.schema), |_| Values::unknown(rows)))
             }
             LogicalPlan::EmptyRelation(empty) => {
-                Some(Self::new(1.0, 1.0, empty.schema.clone(), |_| Values::one()))
+                Some(Self::new(1.0, 1.0, Arc::clone(&empty.schema), |_| Values::one()))
             }
             _ => None,
         }
@@ -243,7 +245,7 @@ impl Relation {
             Some(projection) => filtered.values[projection[index]].clone(),
             None => filtered.values[index].clone(),
         };
-        let schema = scan.projected_schema.clone();
+        let schema = Arc::clone(&scan.projected_schema);
         let fits = scan.projection.as_ref().is_none_or(|projection| {
             projection.len() >= schema.fields().len()
                 && projection.iter().all(|column| *column < filtered.values.len())
@@ -305,7 +307,7 @@ impl Relation {
             Some(expr) => self.values_of(expr),
             None => Values::unknown(self.base_rows),
         };
-        Self::new(self.rows, self.base_rows, projection.schema.clone(), values)
+        Self::new(self.rows, self.base_rows, Arc::clone(&projection.schema), values)
     }
 
     fn aggregated(self, aggregate: &Aggregate) -> Self {
@@ -317,13 +319,13 @@ impl Relation {
             Some(key) => key.clone().at_most(rows),
             None => Values::unknown(rows),
         };
-        Self::new(rows, rows, aggregate.schema.clone(), value)
+        Self::new(rows, rows, Arc::clone(&aggregate.schema), value)
     }
 
     fn made_distinct(self) -> Self {
         let rows = self.groups(&self.values);
         let values = |index: usize| self.values[index].clone().at_most(rows);
-        Self::new(rows, rows, self.schema.clone(), values)
+        Self::new(rows, rows, Arc::clone(&self.schema), values)
     }
 
     /// Rows that differ in these columns.
@@ -349,7 +351,7 @@ impl Relation {
             true => Self {
                 rows: counted(left.rows * right.rows / pairs),
                 base_rows: left.base_rows.max(right.base_rows),
-                schema: join.schema.clone(),
+                schema: Arc::clone(&join.schema),
                 values,
             },
             false => left.clone(),
@@ -382,7 +384,7 @@ impl Relation {
             JoinType::LeftMark | JoinType::RightMark => {
                 let of = if join.join_type == JoinType::LeftMark { left } else { right };
                 let value = |index| of.values.get(index).cloned().unwrap_or_else(|| Values::unknown(2.0));
-                Self::new(of.rows, of.base_rows, join.schema.clone(), value)
+                Self::new(of.rows, of.base_rows, Arc::clone(&join.schema), value)
             }
             // A kind that is not known here.
             #[allow(unreachable_patterns)]

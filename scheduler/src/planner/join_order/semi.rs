@@ -89,6 +89,7 @@ fn at_relation(join: &Join, tree: &Tree) -> Result<Option<(usize, LogicalPlan)>>
     if namesakes || expressions.into_iter().any(|expr| !super::tree::may_move(expr)) {
         return Ok(None);
     }
-    let filtered = Join { left: Arc::clone(leaf), on, filter, schema: leaf.schema().clone(), ..join.clone() };
+    let filtered =
+        Join { left: Arc::clone(leaf), on, filter, schema: Arc::clone(leaf.schema()), ..join.clone() };
     Ok(Some((number, LogicalPlan::Join(filtered))))
 }
