@@ -247,6 +247,12 @@ impl Opener {
             return self.open_avro(reading, file, task).await;
         }
         let (footer, size) = self.footers.load(&file.object_meta).await?;
+        if let Some(range) = &mut file.range
+            && range.end >= i64::try_from(file.object_meta.size).unwrap_or(i64::MAX)
+        {
+            // The last range goes to the end of the file, however short the manifest says that it is.
+            range.end = i64::MAX;
+        }
         file.object_meta.size = size;
         let metadata = footer.file_metadata();
         let rows = metadata.num_rows();

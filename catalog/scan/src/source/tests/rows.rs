@@ -42,6 +42,26 @@ async fn ranges_of_a_file_read_each_row_once() {
 }
 
 #[tokio::test]
+async fn a_cut_file_that_is_longer_than_its_manifest_says_is_read_to_its_end() {
+    let mut table = Table::new(vec![field(1, "id", DataType::Int32)])
+        .file_with(vec![(field(1, "id", DataType::Int32), ints(0..95))], small_row_groups());
+    // A writer that noted its position before it wrote the last row groups.
+    let claimed = row_group_ranges(&table.path(0)).last().unwrap().start;
+    let mut whole = table.groups.remove(0).remove(0).task.as_ref().clone();
+    whole.size_bytes = claimed;
+    for range in [0..claimed / 2, claimed / 2..claimed] {
+        let task = FileTask { range: Some(range), ..whole.clone() };
+        table.groups.push(vec![crate::PlannedFile { task: task.into(), statistics: None }]);
+    }
+    let plan = table.plan();
+    let ctx = table.context(&[]);
+    let rows = run(plan, &ctx).await.unwrap();
+    let mut ids: Vec<i32> = rows.lines().map(|line| line.parse().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..95).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_scan_is_repartitioned_by_ranges_and_stays_ours() {
     let table = Table::new(vec![field(1, "id", DataType::Int32)])
         .file_with(vec![(field(1, "id", DataType::Int32), ints(0..1000))], small_row_groups());
