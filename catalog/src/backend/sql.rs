@@ -453,7 +453,7 @@ mod tests {
     async fn sqlite_does_what_every_backend_must() {
         let folder = tempfile::tempdir().unwrap();
         let backend = open(folder.path()).await;
-        suite(&backend, &format!("{}/t", backend.warehouse)).await;
+        suite(&backend, &format!("{}/t", backend.warehouse), true).await;
         let left = std::fs::read_dir(folder.path().join("warehouse/t/metadata")).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         // Of the commits to one version and to a table that was gone, only what landed is left.
@@ -483,7 +483,7 @@ mod tests {
         drop(backend);
         let backend = open(folder.path()).await;
         assert!(!backend.has_type);
-        suite(&backend, &format!("{}/t", backend.warehouse)).await;
+        suite(&backend, &format!("{}/t", backend.warehouse), false).await;
     }
 
     #[test]

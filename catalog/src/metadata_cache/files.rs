@@ -269,3 +269,56 @@ impl<V: Send + Sync + 'static> Tier<V> {
 fn entry_bytes(key: &str, value_bytes: usize) -> u32 {
     u32::try_from(key.len() + value_bytes).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    fn tier(bytes_max: u64) -> Tier<Vec<u8>> {
+        Tier::new("test", bytes_max, Vec::len)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_many_ask_for_is_read_once() {
+        let (tier, loads) = (tier(1000), AtomicUsize::new(0));
+        let load = || async {
+            loads.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            Ok(vec![7; 10])
+        };
+        let all = join_all((0..8).map(|_| tier.get("a", load()))).await;
+        assert!(all.into_iter().all(|value| *value.unwrap() == [7; 10]));
+        assert_eq!(loads.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_or_was_not_waited_for_is_not_kept() {
+        let tier = tier(1000);
+        let failed = tier.get("a", async { Err(Error::Internal("on purpose".to_owned())) }).await;
+        assert!(failed.is_err());
+        let waiting = tier.get("b", futures::future::pending());
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(20), waiting).await.is_err());
+        assert!(!tier.cache.contains_key("a") && !tier.cache.contains_key("b"));
+        assert_eq!(tier.get("a", async { Ok(vec![1]) }).await.unwrap()[..], [1]);
+        assert_eq!(tier.get("b", async { Ok(vec![2]) }).await.unwrap()[..], [2]);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_kept_than_the_bound_allows() {
+        let tier = tier(1000);
+        for file in 0..50 {
+            tier.get(&file.to_string(), async { Ok(vec![0; 90]) }).await.unwrap();
+        }
+        tier.cache.run_pending_tasks().await;
+        let kept: usize = tier.cache.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!((1..=1000).contains(&kept), "{kept}");
+        // What is larger than all of it is answered, and not kept.
+        assert_eq!(tier.get("large", async { Ok(vec![0; 2000]) }).await.unwrap().len(), 2000);
+        tier.cache.run_pending_tasks().await;
+        assert!(!tier.cache.contains_key("large"));
+    }
+}

@@ -254,46 +254,4 @@ fn anti_join(
 }
 
 #[cfg(test)]
-mod tests {
-    use tarn_scan::{DeleteFile, FIELD_ID_KEY};
-
-    use super::*;
-
-    fn list(id: i32, rows: u64) -> Arc<EqualityDeletes> {
-        let metadata = [(FIELD_ID_KEY.to_owned(), id.to_string())].into();
-        let field = Arc::new(Field::new("c", DataType::Int64, true).with_metadata(metadata));
-        let file = DeleteFile { record_count: rows, ..DeleteFile::default() };
-        Arc::new(EqualityDeletes {
-            keys: vec![EqualityKey { field, path: vec![] }],
-            files: vec![Arc::new(file)],
-        })
-    }
-
-    fn file(lists: &[&Arc<EqualityDeletes>]) -> PlannedFile {
-        let equality = lists.iter().map(|list| Arc::clone(list)).collect();
-        let deletes = Deletes { equality, ..Deletes::default() };
-        PlannedFile { task: Arc::new(FileTask { deletes, ..FileTask::default() }), statistics: None }
-    }
-
-    #[test]
-    fn a_list_is_in_one_layer_and_no_file_has_two_of_a_layer() {
-        let (global, first, second, other) = (list(1, 5), list(1, 5), list(1, 5), list(2, 5));
-        let mut files = vec![
-            vec![file(&[&first]), file(&[&second])],
-            vec![file(&[&global, &first]), file(&[&global, &second, &other]), file(&[])],
-        ];
-        assert_eq!(index_bytes(files.iter().flatten()), 4 * 5 * NUMBER_BYTES);
-        let joins = Joins::take(&mut files).unwrap();
-        let sizes: Vec<_> = joins.layers.iter().map(|layer| layer.lists.len()).collect();
-        assert_eq!(sizes, [2, 1, 1]);
-        let places = |file: &PlannedFile| {
-            let joined = file.task.deletes.joined.iter();
-            joined.map(|joined| (joined.layer, joined.group)).collect::<Vec<_>>()
-        };
-        let places: Vec<_> = files.iter().flatten().map(places).collect();
-        let expected: [&[(u32, u32)]; 5] =
-            [&[(0, 0)], &[(0, 1)], &[(1, 0), (0, 0)], &[(1, 0), (0, 1), (2, 0)], &[]];
-        assert_eq!(places, expected);
-        assert!(files.iter().flatten().all(|file| file.task.deletes.equality.is_empty()));
-    }
-}
+mod tests;

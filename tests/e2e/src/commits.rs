@@ -1,5 +1,6 @@
 //! What becomes of a change when the catalog does not say whether it committed: a real REST catalog behind
-//! a proxy that loses answers. Without Java and Maven the tests are skipped, loudly.
+//! a proxy that loses answers. Without Java and Maven the tests are skipped, loudly. And how soon a change of others
+//! is seen.
 
 use std::path::Path;
 
@@ -108,6 +109,29 @@ fn a_catalog_that_goes_away_in_a_commit_leaves_its_outcome_unknown_and_the_rows_
         // It was done, so its files must be there.
         assert_eq!(house.state().await, state(3, 42, 2));
         house.cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_commit_of_others_is_seen_by_the_first_query_after_a_second() {
+    run(async {
+        let data = Data::empty();
+        let (cluster, others) = (Cluster::one_process(&data).await, Cluster::one_process(&data).await);
+        let (mut connection, mut writer) = (cluster.connect().await, others.connect().await);
+        for sql in ["create schema s", "create table s.t (id bigint)", "insert into s.t values (1)"] {
+            rows::run(&mut writer, sql).await;
+        }
+        let count = "select count(*) from s.t where id > 0";
+        for seen in 1..4 {
+            assert_eq!(value(&mut connection, count).await, seen.to_string());
+            rows::run(&mut writer, "insert into s.t values (2)").await;
+            // Who committed sees it at once.
+            assert_eq!(value(&mut writer, count).await, (seen + 1).to_string());
+            tokio::time::sleep(std::time::Duration::from_millis(1_010)).await;
+        }
+        assert_eq!(value(&mut connection, count).await, "4");
+        cluster.stop().await;
+        others.stop().await;
     });
 }
 

@@ -9,7 +9,7 @@ use parquet::file::properties::WriterProperties;
 use roaring::RoaringTreemap;
 
 use super::*;
-use crate::testing::{Table, field, run, write};
+use crate::testing::{Table, field, query, run, write};
 use crate::{FileTask, PlannedFile};
 
 fn ints(values: impl IntoIterator<Item = i32>) -> ArrayRef {
@@ -118,6 +118,31 @@ async fn position_deletes_in_any_order_twice_or_about_nothing() {
         table().sql("select id from t where id < 20 order by id desc limit 8").await.unwrap(),
         listed([10, 11, 14, 15, 16, 17, 18, 19])
     );
+}
+
+#[tokio::test]
+async fn files_keep_their_pruning_beside_deletes() {
+    let with = |deletes: fn(&Table) -> Deletes| {
+        let mut table = numbers(&[0..40, 100..140]);
+        let deletes = deletes(&table);
+        table.task(0).deletes = deletes;
+        table
+    };
+    let by_position = |table: &Table| {
+        let uri = table.groups[0][0].task.uri.clone();
+        Deletes { positions: vec![positions(table, "p.parquet", &[(&uri, 3)])], ..Deletes::default() }
+    };
+    let by_key = |table: &Table| {
+        let file = delete_file(table, "e.parquet", 9, vec![(field(1, "id", DataType::Int32), ints([3]))]);
+        let equality = equality(vec![field(1, "id", DataType::Int32)], vec![file]);
+        Deletes { equality, ..Deletes::default() }
+    };
+    for (what, table) in [("positions", with(by_position)), ("keys", with(by_key))] {
+        let ctx = table.context(&[]);
+        let text = query(&ctx, "explain analyze select id from t where id = 137").await.unwrap();
+        assert!(text.contains("row_groups_pruned_statistics=8 total → 1 matched"), "{what}: {text}");
+        assert!(text.contains("page_index_rows_pruned=10 total → 5 matched"), "{what}: {text}");
+    }
 }
 
 #[tokio::test]
