@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 
 use super::ledger::Ledger;
 
+/// Part of what a run may have that its operators take as they come, in percent.
+const PLENTY_PERCENT: usize = 75;
+
 /// The memory of one run in this process. What it was promised is free again when it is dropped.
 #[derive(Debug)]
 pub struct Share {
@@ -111,13 +114,17 @@ impl MemoryPool for Share {
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let mut held = self.held.lock();
         let (limit, can_spill) = (self.limit(&held), reservation.consumer().can_spill());
+        let all = limit.saturating_sub(held.sum());
         let left = match can_spill {
-            // As much for each that can spill: one that came first must not make the others spill row by row.
+            // One that came first must not make the others spill row by row: the last part is shared evenly. Of the
+            // rest each takes what it needs: some of them end the query when they do not get the little that they
+            // hold with nothing in it.
             true => {
                 let each = limit.saturating_sub(held.unspillable) / held.spillers.max(1);
-                each.saturating_sub(reservation.size()).min(limit.saturating_sub(held.sum()))
+                let plenty = (limit / 100 * PLENTY_PERCENT).saturating_sub(held.sum());
+                each.saturating_sub(reservation.size()).max(plenty).min(all)
             }
-            false => limit.saturating_sub(held.sum()),
+            false => all,
         };
         if additional > left {
             return Err(resources_datafusion_err!(
@@ -221,5 +228,21 @@ mod tests {
         assert!(build.try_grow(1).is_err());
         drop(two);
         one.try_grow(100 * MIB).unwrap();
+    }
+
+    #[test]
+    fn while_there_is_plenty_nobody_that_can_spill_is_held_to_an_even_share() {
+        let ledger = Ledger::new(1000 * MIB);
+        let run = ledger.share("a", Some(25 * MIB));
+        let consumer = |name: &str| MemoryConsumer::new(name).with_can_spill(true).register(&pool(&run));
+        let consumers: Vec<_> = (0..40).map(|number| consumer(&number.to_string())).collect();
+        // 400 for all, 10 for each: the table of an aggregate takes more than that with nothing in it.
+        consumers[0].try_grow(15 * MIB).unwrap();
+        consumers[1].try_grow(285 * MIB).unwrap();
+        assert!(consumers[2].try_grow(11 * MIB).is_err(), "the last quarter is shared");
+        for other in &consumers[2..12] {
+            other.try_grow(10 * MIB).unwrap();
+        }
+        assert!(consumers[12].try_grow(1).is_err());
     }
 }
