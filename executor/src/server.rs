@@ -1,15 +1,15 @@
 //! The one port for queries: control, the exchange of rows of the pipelined engine, and that of the staged one.
 //!
 //! Connections are served by the runtime that this is spawned on; what a request of the pipelined engine
-//! computes runs on the CPU runtime, to which [`OnCpu`] hands it over.
+//! computes runs on the CPU runtime of its run, to which [`OnCpu`] hands it over.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tarn_runtime::Runtime;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use tonic::server::NamedService;
 use tonic::transport::server::Router;
 
 use crate::error::{Error, Result};
+use crate::pipelined;
 
 /// Headers carry the session's settings.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
@@ -63,12 +64,12 @@ pub(crate) async fn serve(router: Router, listener: TcpListener, stop: Cancellat
 #[derive(Clone)]
 pub(crate) struct OnCpu<S> {
     inner: S,
-    cpu: Handle,
+    runtime: Runtime,
 }
 
 impl<S> OnCpu<S> {
-    pub(crate) fn new(inner: S, cpu: Handle) -> Self {
-        Self { inner, cpu }
+    pub(crate) fn new(inner: S, runtime: Runtime) -> Self {
+        Self { inner, runtime }
     }
 }
 
@@ -94,7 +95,8 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let (mut inner, cpu) = (self.inner.clone(), self.cpu.clone());
+        let mut inner = self.inner.clone();
+        let cpu = self.runtime.cpu_for(pipelined::priority(request.headers())).clone();
         Box::pin(async move {
             let call = AbortOnDropHandle::new(cpu.spawn(async move { inner.call(request).await }));
             match call.await {

@@ -215,7 +215,7 @@ impl Executor {
         ));
         let mut services = server::builder()
             .add_service(ControlServer::new(Arc::<Pipelined>::clone(&pipelined), runtime.cpu().clone()))
-            .add_service(OnCpu::new(pipelined.worker(), runtime.cpu().clone()));
+            .add_service(OnCpu::new(pipelined.worker(), runtime.clone()));
         if !admission.reply.staged_scheduler.is_empty() {
             // Reached as we reached it: what the scheduler calls itself may mean something else here.
             let staged = self.staged(admission.scheduler, runtime.clone())?;

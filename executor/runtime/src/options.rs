@@ -24,6 +24,43 @@ pub struct TarnOptions {
     pub range_bytes_min: u64,
     /// Bytes of memory that the run is promised in each process; 0 leaves it to the process.
     pub memory_bytes: u64,
+    /// How the run stands beside others at the processors.
+    pub priority: Priority,
+}
+
+/// How a run stands beside others at the processors: the shorter it is expected to be, the higher. Whatever the mix of
+/// queries, one of a few milliseconds then does not wait for one of minutes, which does not notice it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Over in a blink.
+    High,
+    /// Expected to take less than a second, or nothing is known of it.
+    Middle,
+    /// All others.
+    Low,
+}
+
+impl Priority {
+    /// Every priority, the highest first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Middle, Self::Low];
+
+    /// That of a run which is expected to take so many seconds.
+    pub fn of(seconds: f64) -> Self {
+        match seconds {
+            ..0.1 => Self::High,
+            ..1.0 => Self::Middle,
+            _ => Self::Low,
+        }
+    }
+
+    /// As it is spelled in settings and headers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Middle => "middle",
+            Self::Low => "low",
+        }
+    }
 }
 
 impl Default for TarnOptions {
@@ -34,6 +71,7 @@ impl Default for TarnOptions {
             task_bytes: 16 << 20,
             range_bytes_min: 4 << 20,
             memory_bytes: 0,
+            priority: Priority::Middle,
         }
     }
 }
@@ -66,6 +104,10 @@ impl ExtensionOptions for TarnOptions {
             "task_bytes" => self.task_bytes = number()?,
             "range_bytes_min" => self.range_bytes_min = number()?,
             "memory_bytes" => self.memory_bytes = number()?,
+            "priority" => match Priority::ALL.into_iter().find(|priority| priority.as_str() == value) {
+                Some(priority) => self.priority = priority,
+                None => return config_err!("{value:?} is no priority for \"tarn.{key}\""),
+            },
             _ => return config_err!("setting \"tarn.{key}\" is unknown"),
         }
         Ok(())
@@ -83,6 +125,7 @@ impl ExtensionOptions for TarnOptions {
             entry("task_bytes", self.task_bytes.to_string(), "bytes of files a task reads at least"),
             entry("range_bytes_min", self.range_bytes_min.to_string(), "bytes of a range of a file at least"),
             entry("memory_bytes", self.memory_bytes.to_string(), "bytes of memory promised in each process"),
+            entry("priority", self.priority.as_str().to_string(), "how it stands at the processors"),
         ]
     }
 }

@@ -1,7 +1,9 @@
 //! The process's runtimes and its one execution environment.
 //!
-//! Plans are polled by the CPU runtime, object stores by the IO runtime, and connections by whatever
-//! runtime the process was started with. All engines of a process share one [`Runtime`], so they share
+//! Plans are polled by the CPU runtimes, object stores by the IO runtime, and connections by whatever
+//! runtime the process was started with. There is one of the CPU for each [`Priority`] of runs: the operating system
+//! gives the processors to the threads of the short ones when they have work, and the rest to the others. A dashboard
+//! need not wait until a heavy join lets go of a core, as it would in one pool of threads. All engines of a process share one [`Runtime`], so they share
 //! one memory, one spill bound and one cache of file metadata. Each run has an environment of its own over them,
 //! with its share of the memory ([`crate::memory`]).
 
@@ -18,12 +20,13 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
 use tokio::runtime::Handle;
 
 use crate::control::Runner;
 use crate::error::{Error, Result};
 use crate::memory::{self, Ledger};
-use crate::options::TarnOptions;
+use crate::options::{Priority, TarnOptions};
 use crate::{io_store, metrics, queries, stream};
 
 /// What DataFusion calls its folders under the spill folder.
@@ -66,7 +69,8 @@ pub struct Runtime {
 
 struct Shared {
     config: Config,
-    cpu: Threads,
+    /// By priority.
+    cpu: [Threads; 3],
     io: Threads,
     cores: usize,
     memory: Arc<Ledger>,
@@ -94,8 +98,12 @@ impl Runtime {
         metrics::watch(Arc::downgrade(&env), Arc::downgrade(&memory));
         Ok(Self {
             shared: Arc::new(Shared {
-                cpu: Threads::start("cpu", cores)?,
-                io: Threads::start("io", cores.clamp(1, 4))?,
+                cpu: [
+                    Threads::start("cpu", cores, None)?,
+                    Threads::start("cpu-middle", cores, Some(MIDDLE))?,
+                    Threads::start("cpu-low", cores, Some(LOW))?,
+                ],
+                io: Threads::start("io", cores.clamp(1, 4), None)?,
                 cores,
                 memory,
                 env,
@@ -146,9 +154,19 @@ impl Runtime {
         pool_bytes(&self.shared.config)
     }
 
-    /// Where plans run.
+    /// Where plans are made, and where runs of the highest priority are polled.
     pub fn cpu(&self) -> &Handle {
-        self.shared.cpu.handle()
+        self.cpu_for(Priority::High)
+    }
+
+    /// Where the plan of a run is polled.
+    pub fn cpu_of(&self, config: &SessionConfig) -> &Handle {
+        self.cpu_for(TarnOptions::of(config).priority)
+    }
+
+    /// Where runs of a priority are polled.
+    pub fn cpu_for(&self, priority: Priority) -> &Handle {
+        self.shared.cpu[priority as usize].handle()
     }
 
     /// Where object stores are called.
@@ -167,14 +185,14 @@ impl Runtime {
         io_store::wrap(self.io().clone(), inner)
     }
 
-    /// Executes all partitions of a plan on the CPU runtime. The stream is bounded; dropping it ends the
+    /// Executes all partitions of a plan on the CPU runtime of its run. The stream is bounded; dropping it ends the
     /// work; a panic in the plan is an error of the stream.
     pub fn run_stream(
         &self,
         plan: Arc<dyn ExecutionPlan>,
         ctx: Arc<TaskContext>,
     ) -> SendableRecordBatchStream {
-        stream::run(self.cpu(), plan, ctx)
+        stream::run(self.cpu_of(ctx.session_config()), plan, ctx)
     }
 
     /// Makes the executor of this process known, so that a scheduler in the same process need not go
@@ -240,20 +258,39 @@ fn prepare_spill_dir(path: &Path) -> std::io::Result<()> {
 /// thousands of conditions is deep: with the usual 2 MiB, 2,000 of them ended the process.
 pub const STACK_BYTES: usize = 64 * 1024 * 1024;
 
+/// The library's numbers, of 99, for a niceness of 5 and of 10: beside one of the usual priority such a thread gets a
+/// quarter of a core, or a tenth. So the long runs go on, however many short ones there are.
+const MIDDLE: u8 = 35;
+const LOW: u8 = 22;
+
+/// Gives the calling thread a lower priority.
+fn lower(priority: u8) {
+    let priority = ThreadPriorityValue::try_from(priority).map(ThreadPriority::Crossplatform);
+    match priority.map(ThreadPriority::set_for_current) {
+        Ok(Ok(())) => {}
+        // Runs are as right without; they only get in each other's way.
+        refused => tracing::warn!(?refused, "a thread for long runs keeps the usual priority"),
+    }
+}
+
 /// A tokio runtime that may be dropped anywhere, also inside another one.
 struct Threads {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Threads {
-    fn start(name: &'static str, count: usize) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+    /// Threads of the usual priority, or of a lower one: see [`MIDDLE`].
+    fn start(name: &'static str, count: usize, priority: Option<u8>) -> Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
             .worker_threads(count)
             .thread_name(format!("tarn-{name}"))
             .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|source| Error::Threads { name, source })?;
+            .enable_all();
+        if let Some(priority) = priority {
+            builder.on_thread_start(move || lower(priority));
+        }
+        let runtime = builder.build().map_err(|source| Error::Threads { name, source })?;
         Ok(Self { runtime: Some(runtime) })
     }
 
@@ -288,6 +325,25 @@ mod tests {
         assert_eq!(batches[0].num_rows(), 1);
         let name = runtime.cpu().spawn(async { std::thread::current().name().map(str::to_string) }).await;
         assert_eq!(name.unwrap().as_deref(), Some("tarn-cpu"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn long_runs_have_threads_that_let_short_ones_go_first() {
+        let runtime = runtime();
+        let nice = |priority: Priority| {
+            let mut config = SessionConfig::new();
+            TarnOptions { priority, ..TarnOptions::default() }.apply(&mut config);
+            runtime.cpu_of(&config).spawn(async {
+                // What the kernel says: behind the name in brackets, niceness is the 17th field.
+                let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+                let (_, fields) = stat.rsplit_once(')').unwrap();
+                fields.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+            })
+        };
+        let high = nice(Priority::High).await.unwrap();
+        assert_eq!(nice(Priority::Middle).await.unwrap() - high, 5);
+        assert_eq!(nice(Priority::Low).await.unwrap() - high, 10);
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ mod leaves;
 mod run;
 mod worker;
 
+pub(crate) use worker::priority;
+
 #[cfg(test)]
 mod tests;
 

@@ -48,8 +48,9 @@ pub(super) async fn start(pipelined: &Pipelined, run: Run) -> Result<SendableRec
     let others: Vec<Url> = workers.urls().into_iter().filter(|url| *url != pipelined.url).collect();
     let (runtime, codec) = (pipelined.runtime.clone(), Arc::clone(&pipelined.codec));
     let (channels, run_query) = (pipelined.channels.clone(), Arc::clone(&query));
+    let cpu = pipelined.runtime.cpu_of(&run.config);
     let preparing = async move { prepare(run, workers, run_query, &runtime, &codec, channels).await };
-    let prepared = AbortOnDropHandle::new(pipelined.runtime.cpu().spawn(preparing.instrument(span))).await;
+    let prepared = AbortOnDropHandle::new(cpu.spawn(preparing.instrument(span))).await;
     let (plan, ctx) = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(error)) => return Err(failure(&error)),

@@ -14,7 +14,7 @@ use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use http::{HeaderMap, HeaderValue};
 use tarn_runtime::Runtime;
 use tarn_runtime::control::Failure;
-use tarn_runtime::options::{self, TarnOptions};
+use tarn_runtime::options::{self, Priority, TarnOptions};
 use tarn_runtime::queries::{Guard, Query, Role};
 
 use super::channels::Channels;
@@ -22,6 +22,8 @@ use crate::error::as_text;
 
 /// The run that a task belongs to.
 const RUN: &str = "x-tarn-run";
+/// The run's priority: looked at before anything else is read, so it stands apart.
+const PRIORITY: &str = "x-tarn-priority";
 /// The session's settings that differ from the defaults, as JSON.
 const SETTINGS: &str = "x-tarn-settings";
 
@@ -46,9 +48,19 @@ pub(super) fn headers(config: &SessionConfig) -> Result<HeaderMap> {
     let settings = serde_json::to_vec(&options::changed(config))
         .map_err(|error| DataFusionError::Internal(format!("settings cannot be written: {error}")))?;
     let mut headers = HeaderMap::new();
-    headers.insert(RUN, HeaderValue::from_str(&TarnOptions::of(config).run_id).map_err(unfit)?);
+    let options = TarnOptions::of(config);
+    headers.insert(RUN, HeaderValue::from_str(&options.run_id).map_err(unfit)?);
+    headers.insert(PRIORITY, HeaderValue::from_static(options.priority.as_str()));
     headers.insert(SETTINGS, HeaderValue::from_bytes(&settings).map_err(unfit)?);
     Ok(headers)
+}
+
+/// The priority of the run that a call belongs to; what names none is over soon.
+pub(crate) fn priority(headers: &HeaderMap) -> Priority {
+    let named = headers.get(PRIORITY);
+    let named =
+        Priority::ALL.into_iter().find(|priority| named.is_some_and(|text| text == priority.as_str()));
+    named.unwrap_or(Priority::High)
 }
 
 /// The guard around the scans and joins of a run's plan in this process.

@@ -85,7 +85,8 @@ impl ExecutionEngine for Engine {
             work_dir,
             config,
         )?;
-        Ok(Arc::new(Task { inner, token, cpu: self.runtime.cpu().clone(), env, _run: run }))
+        let cpu = self.runtime.cpu_of(config).clone();
+        Ok(Arc::new(Task { inner, token, cpu, env, _run: run }))
     }
 }
 

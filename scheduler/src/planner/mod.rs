@@ -141,6 +141,7 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
         task_bytes: usual.task_bytes.min(2 * settings.split_bytes()),
         range_bytes_min: usual.range_bytes_min.min(settings.split_bytes()),
         memory_bytes: usual.memory_bytes,
+        priority: usual.priority,
     }
     .apply(&mut config);
     let equality_delete_bytes_max = settings.equality_delete_bytes();

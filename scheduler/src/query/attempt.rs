@@ -12,7 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
-use tarn_runtime::options::TarnOptions;
+use tarn_runtime::options::{Priority, TarnOptions};
 
 use super::plan::Planned;
 use super::register::Entry;
@@ -23,6 +23,8 @@ use crate::admission::queue::Demand;
 use crate::engine::{Execution, Mode};
 use crate::error::{ErrorCode, Result};
 
+/// Seconds that a run which spills is expected to take at least.
+const SPILLING_SECONDS: f64 = 1.0;
 /// How much more a query is promised that ran out of memory.
 const MEMORY_FACTOR: u64 = 4;
 
@@ -57,6 +59,7 @@ impl Queries {
                 if let Some(demand) = &mut demand {
                     demand.bytes = demand.bytes.saturating_mul(MEMORY_FACTOR);
                     demand.express = false;
+                    demand.seconds = demand.seconds.max(SPILLING_SECONDS);
                 }
                 entry.set_mode(Mode::Staged, "ran out of memory in another mode");
                 (Mode::Staged, plan, config)
@@ -79,6 +82,8 @@ impl Queries {
         fingerprint: Option<u64>,
         attempt: usize,
     ) -> Result<SendableRecordBatchStream> {
+        // What needs no permit reads next to nothing.
+        let priority = demand.as_ref().map_or(Priority::High, |demand| Priority::of(demand.seconds));
         let permit = match demand {
             Some(demand) => {
                 let permit = self.inner.admission.admit(demand, |position| entry.set_queued(position)).await;
@@ -91,7 +96,7 @@ impl Queries {
             self.inner.deliveries.complete().await;
         }
         let began = Instant::now();
-        let execution = execution(entry, plan, config, permit.as_ref(), attempt)?;
+        let execution = execution(entry, plan, config, permit.as_ref(), priority, attempt)?;
         let rows = self.inner.engines.of(mode).execute(execution).await?;
         let ended = Ended { queries: self.clone(), fingerprint, began, _permit: permit };
         let schema = rows.schema();
@@ -132,12 +137,14 @@ fn execution(
     plan: &Arc<dyn ExecutionPlan>,
     config: &SessionConfig,
     permit: Option<&Permit>,
+    priority: Priority,
     attempt: usize,
 ) -> Result<Execution> {
     let mut config = config.clone();
     let options = TarnOptions::of(&config);
     let memory_bytes = permit.map_or(options.memory_bytes, |permit| permit.bytes);
-    TarnOptions { run_id: format!("{}-{attempt}", entry.id()), memory_bytes, ..options }.apply(&mut config);
+    TarnOptions { run_id: format!("{}-{attempt}", entry.id()), memory_bytes, priority, ..options }
+        .apply(&mut config);
     let plan = datafusion::physical_plan::execution_plan::reset_plan_states(Arc::clone(plan))?;
     Ok(Execution { query_id: entry.id().clone(), plan, config, token: entry.token().child_token() })
 }
