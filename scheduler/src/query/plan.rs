@@ -1,7 +1,8 @@
 //! From a bound statement to a plan that is ready to run: optimized, estimated, its mode chosen.
 //!
-//! A plan is first made for this process; its scans tell what it reads, and from that the mode follows. Another mode
-//! has other settings, which the optimizer's rules look at too, so both steps are then taken again.
+//! A plan is first made for the mode that is asked for, or else for executors; its scans tell what it reads, and from
+//! that the mode follows. Another mode has other settings, which the optimizer's rules look at too, so both steps are
+//! then taken again, unless they come to the same.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
@@ -37,6 +38,8 @@ use crate::session::Session;
 /// Bytes of files, and rows, that a core is taken to scan in a second.
 const BYTES_A_SECOND: f64 = 150e6;
 const ROWS_A_SECOND: f64 = 8e6;
+/// How much longer a query takes than its scans, as long as nothing is known of it.
+const UNKNOWN_FACTOR: f64 = 3.0;
 /// Most rows of a query that counts as a preview.
 const PREVIEW_ROWS_MAX: usize = 10_000;
 /// Partitions for each core where joins spill: as many run at once as ever, and each holds less.
@@ -98,9 +101,13 @@ impl Queries {
         let who = Who { user: session.principal(), source: &source, statement, pool: pool.as_deref() };
         let (pool, pool_name) = self.inner.admission.pool(&who)?;
         entry.set_pool(pool_name);
-        let optimized = optimize(&state, logical).await?;
+        let asked = settings.execution_mode();
+        let first = asked.unwrap_or(match self.inner.members.alive().is_empty() {
+            true => Mode::Local,
+            false => Mode::Pipelined,
+        });
+        let (optimized, (mut plan, mut config)) = self.plan_for(&state, logical, first, false).await?;
         let fingerprint = fingerprint(&optimized.display_indent().to_string());
-        let mut plan = physical_plan(&state, &optimized).await?;
         let (estimate, need) = (estimate(&plan), memory_need(&plan));
         if let Some(limit) = entry.limits().scan_bytes.filter(|limit| estimate.bytes() > *limit) {
             let message = over("scan_bytes_max", estimate.bytes(), limit);
@@ -108,16 +115,18 @@ impl Queries {
                 .with_hint("narrow the query, for instance by the column that the table is partitioned by"));
         }
         let choice = self.choose(session, &plan, &estimate, need, statement);
-        let mut config = state.config().clone();
-        if choice.mode != Mode::Local {
-            (plan, config) = self.plan_for(&state, logical, choice.mode, choice.spills).await?;
+        let fits = match choice.mode {
+            // What is small runs here as it would there.
+            Mode::Local if first == Mode::Pipelined => !has_scalar_subquery(logical)?,
+            mode => mode == first && !choice.spills,
+        };
+        if !fits {
+            (_, (plan, config)) = self.plan_for(&state, logical, choice.mode, choice.spills).await?;
         }
         let schema = announced_schema(logical, &plan);
         let demand = self.demand(pool, session.principal(), &choice, &estimate, need, fingerprint, &plan);
-        let again = (settings.execution_mode().is_none()
-            && choice.mode != Mode::Staged
-            && !estimate.scans.is_empty())
-        .then(|| Box::new(Again { state, logical: logical.clone() }));
+        let again = (asked.is_none() && choice.mode != Mode::Staged && !estimate.scans.is_empty())
+            .then(|| Box::new(Again { state, logical: logical.clone() }));
         metrics::phase("plan", began.elapsed());
         metrics::query_planned(choice.mode.as_str());
         entry.set_mode(choice.mode, &choice.reason);
@@ -129,17 +138,17 @@ impl Queries {
 
     /// The plan for the staged engine, with joins that can spill, of a query that ran out of memory.
     pub(super) async fn plan_spilling(&self, again: &Again) -> Result<Made> {
-        self.plan_for(&again.state, &again.logical, Mode::Staged, true).await
+        Ok(self.plan_for(&again.state, &again.logical, Mode::Staged, true).await?.1)
     }
 
-    /// The plan for a mode, from the optimizer on.
+    /// The plans for a mode, logical and physical, from the optimizer on.
     async fn plan_for(
         &self,
         state: &SessionState,
         logical: &LogicalPlan,
         mode: Mode,
         spills: bool,
-    ) -> Result<Made> {
+    ) -> Result<(LogicalPlan, Made)> {
         let members = self.inner.members.alive();
         let config = state.config().clone();
         let mut config = match mode {
@@ -160,7 +169,8 @@ impl Queries {
         }
         let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config.clone()).build();
         let optimized = optimize(&state, logical).await?;
-        Ok((physical_plan(&state, &optimized).await?, config))
+        let plan = physical_plan(&state, &optimized).await?;
+        Ok((optimized, (plan, config)))
     }
 
     fn choose(
@@ -224,12 +234,27 @@ impl Queries {
         let seconds = match learned {
             Some(usage) if usage.seconds.is_finite() => usage.seconds,
             _ if estimate.scans.is_empty() => f64::from(u32::MAX),
-            _ => scanned / cores as f64,
+            _ => UNKNOWN_FACTOR * scanned / cores as f64,
         };
         let express = admission.is_express(seconds);
         let seconds = seconds.min(3600.0);
         Some(Demand { pool, user: user.to_string(), bytes, seconds, express })
     }
+}
+
+/// Whether a subquery stands for a value: only then is a plan for executors another than one for this process, where
+/// it is run by itself ([`pipelined::planning`]).
+fn has_scalar_subquery(logical: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    logical.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                found |= matches!(part, Expr::ScalarSubquery(_));
+                Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    })?;
+    Ok(found)
 }
 
 /// Whether every leaf can be sent to an executor.
