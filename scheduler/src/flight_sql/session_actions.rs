@@ -183,11 +183,12 @@ fn set_option(
         ("catalog" | "schema", None) => Err(InvalidValue),
         (setting, text) => {
             let changed = match text {
-                Some(text) => session.set(setting, &text),
+                Some(text) => door.queries.set(session, setting, &text),
                 None => session.reset(setting),
             };
             changed.map_err(|failure| match failure.code() {
-                ErrorCode::NotFound => InvalidName,
+                // A pool that is not there is a value, too.
+                ErrorCode::NotFound if setting != "pool" => InvalidName,
                 _ => InvalidValue,
             })
         }

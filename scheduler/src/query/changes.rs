@@ -79,7 +79,7 @@ pub(super) async fn run(
             Ok(0)
         }
         Statement::Use(name) => use_schema(queries, session, &name).await,
-        Statement::Set { name, value } => session.set(&name, &value).map(|()| 0),
+        Statement::Set { name, value } => queries.set(session, &name, &value).map(|()| 0),
         Statement::Reset(Some(name)) => session.reset(&name).map(|()| 0),
         Statement::Reset(None) => {
             session.reset_all();

@@ -31,7 +31,7 @@ use super::plan::Planned;
 use super::register::{Entry, Register};
 use super::views::Expander;
 use super::{QueryId, System, changes, explain, metadata_columns, parameters, show, spool};
-use crate::admission::Admission;
+use crate::admission::{Admission, Who};
 use crate::cluster::{Deliveries, Members};
 use crate::engine::{Engine, Mode};
 use crate::error::{Error, ErrorCode, Result};
@@ -200,6 +200,15 @@ impl Queries {
     /// The pools.
     pub fn admission(&self) -> &Admission {
         &self.inner.admission
+    }
+
+    /// Changes a setting of a session. Whether there is a pool of the name only admission knows.
+    pub fn set(&self, session: &Session, name: &str, value: &str) -> Result<()> {
+        if name.eq_ignore_ascii_case("pool") && !value.trim().is_empty() {
+            let pool = Some(value.trim());
+            self.inner.admission.pool(&Who { user: "", source: "", statement: "", pool })?;
+        }
+        session.set(name, value)
     }
 
     /// Keeps the books until `stopping`: what this process did for queries, what plans used, the history.

@@ -109,9 +109,9 @@ fn a_full_queue_refuses_with_a_code_that_says_later() {
         let error = refused(&mut third, "select count(*) from tpch.lineitem where l_quantity > 3").await;
         assert_eq!(code(&error), "overloaded", "{error}");
         // Another pool has a queue of its own, and an unknown one is refused by name.
-        rows::run(&mut third, "set pool = 'nowhere'").await;
-        let error = refused(&mut third, "select count(*) from tpch.nation").await;
+        let error = refused(&mut third, "set pool = 'nowhere'").await;
         assert_eq!(code(&error), "not_found", "{error}");
+        assert_eq!(rows(&mut third, "show pool").await.text()[0][1], "etl");
         for (id, reader) in readers {
             rows::run(&mut third, &format!("kill query '{id}'")).await;
             assert!(ended(reader).await.is_err());
