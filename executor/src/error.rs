@@ -112,6 +112,9 @@ fn engine(error: &DataFusionError) -> Failure {
         DataFusionError::ResourcesExhausted(_) => code::OUT_OF_MEMORY,
         DataFusionError::NotImplemented(_) => code::NOT_SUPPORTED,
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => code::STORAGE_ERROR,
+        DataFusionError::ArrowError(arrow, _) if matches!(arrow.as_ref(), ArrowError::IoError(..)) => {
+            code::STORAGE_ERROR
+        }
         DataFusionError::ParquetError(_) => code::CORRUPT_DATA,
         DataFusionError::Execution(_) | DataFusionError::ArrowError(..) | DataFusionError::Plan(_) => {
             code::INVALID_ARGUMENT
@@ -180,6 +183,7 @@ mod tests {
             (DataFusionError::External(Box::new(tonic::Status::unknown("h2"))), code::EXECUTOR_LOST),
             (DataFusionError::Execution("tcp connect error".into()), code::EXECUTOR_LOST),
             (DataFusionError::Internal("x".into()), code::INTERNAL),
+            (ArrowError::from(std::io::Error::from_raw_os_error(28)).into(), code::STORAGE_ERROR),
             (Failure::cancelled().into_datafusion(), code::CANCELLED),
             (ParquetError::External(Box::new(Failure::new("corrupt_data", "x"))).into(), code::CORRUPT_DATA),
         ];

@@ -23,7 +23,7 @@ pub(super) fn describe(error: DataFusionError) -> DataFusionError {
 enum Kind {
     /// It knows.
     Passing,
-    /// A shuffle broke off in the middle. As an I/O error the task is run again, and then
+    /// A shuffle broke off in the middle, or could not be written: a disk may be full, and another is not. As an I/O error the task is run again, and then
     /// finds out which executor is gone.
     Broken(String),
     /// The query ends.
@@ -34,7 +34,7 @@ fn engine(error: &DataFusionError) -> Kind {
     match error.find_root() {
         DataFusionError::IoError(_) => Kind::Passing,
         DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
-            ArrowError::IpcError(reason) => Kind::Broken(reason.clone()),
+            ArrowError::IpcError(reason) | ArrowError::IoError(reason, _) => Kind::Broken(reason.clone()),
             _ => Kind::Lasting(crate::error::failure(error)),
         },
         DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
@@ -53,7 +53,7 @@ fn ballista(error: &BallistaError) -> Kind {
         }
         BallistaError::DataFusionError(inner) => engine(inner),
         BallistaError::ArrowError(arrow) => match arrow.as_ref() {
-            ArrowError::IpcError(reason) => Kind::Broken(reason.clone()),
+            ArrowError::IpcError(reason) | ArrowError::IoError(reason, _) => Kind::Broken(reason.clone()),
             arrow => Kind::Lasting(Failure::new(code::INVALID_ARGUMENT, arrow.to_string())),
         },
         BallistaError::GrpcConnectionError(reason) | BallistaError::GrpcActionError(reason) => {
@@ -80,5 +80,17 @@ mod tests {
         let error = DataFusionError::ArrowError(Box::new(ArrowError::IpcError("h2".into())), None);
         let failed = ballista_core::serde::protobuf::FailedTask::from(BallistaError::from(describe(error)));
         assert!(failed.retryable);
+    }
+
+    #[test]
+    fn full_disk_is_worth_another_attempt() {
+        let full = || ArrowError::from(std::io::Error::from_raw_os_error(28));
+        let below = DataFusionError::ArrowError(Box::new(full()), None);
+        let writer = DataFusionError::External(Box::new(BallistaError::ArrowError(Box::new(full()))));
+        for error in [below, writer] {
+            let failed =
+                ballista_core::serde::protobuf::FailedTask::from(BallistaError::from(describe(error)));
+            assert!(failed.retryable && failed.error.contains("os error 28"), "{}", failed.error);
+        }
     }
 }

@@ -114,6 +114,10 @@ fn describe(error: &DataFusionError) -> (ErrorCode, String, Option<String>) {
         DataFusionError::Plan(what) => (ErrorCode::InvalidArgument, plain(what), None),
         DataFusionError::Configuration(what) => (ErrorCode::InvalidArgument, plain(what), None),
         DataFusionError::Execution(what) => (ErrorCode::InvalidArgument, plain(what), None),
+        // Of what was spilled: a disk is full, or broken.
+        DataFusionError::ArrowError(arrow, _) if matches!(arrow.as_ref(), ArrowError::IoError(..)) => {
+            (ErrorCode::StorageError, plain(&arrow.to_string()), None)
+        }
         DataFusionError::ArrowError(arrow, _) => {
             (ErrorCode::InvalidArgument, plain(&arrow.to_string()), None)
         }

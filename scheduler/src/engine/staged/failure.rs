@@ -27,6 +27,9 @@ pub(super) struct Failure {
     pub(super) passing: bool,
 }
 
+/// How the operating system's code for a full disk is printed.
+const DISK_FULL: &str = "os error 28)";
+
 impl Failure {
     /// A failure that the next attempt would meet again.
     pub(super) fn lasting(error: Error) -> Self {
@@ -51,6 +54,10 @@ pub(super) fn of_job(text: &str) -> Failure {
     if LOST.iter().any(|phrase| text.contains(phrase)) {
         let error = Error::new(ErrorCode::ExecutorLost, "an executor was lost during the query");
         return Failure::passing(error.with_source(text));
+    }
+    if text.contains(DISK_FULL) {
+        let error = Error::new(ErrorCode::StorageError, "the disk of an executor is full");
+        return Failure::lasting(error.with_source(text));
     }
     if text.contains("could not be prepared or was rejected") {
         let error = Error::internal("a part of the plan cannot be sent to an executor");
@@ -99,6 +106,12 @@ mod tests {
         assert_eq!(failure.error.code(), ErrorCode::CorruptData);
         assert_eq!(failure.error.message(), "file \"a\" is cut off\\here");
         assert!(!failure.passing);
+    }
+
+    #[test]
+    fn full_disk_is_named() {
+        let text = "Stage 2 has failed 4 times: Io error: No space left on device (os error 28)";
+        assert_eq!(of_job(text).error.code(), ErrorCode::StorageError);
     }
 
     #[test]
