@@ -12,7 +12,7 @@ use tarn::config::{self, Config};
 use tarn::demo::load;
 use tarn_catalog::{CatalogKind, Lakehouse};
 use tarn_runtime::Runtime;
-use tarn_scan::storage::{Layer, Router};
+use tarn_scan::storage::{Layer, Router, S3Config};
 use tarn_scheduler::Shared;
 use tokio::sync::OnceCell;
 
@@ -64,13 +64,30 @@ impl Data {
         static TPCH: OnceCell<Data> = OnceCell::const_new();
         TPCH.get_or_init(|| async {
             let data = Self::empty();
-            let shared = data.shared(Vec::new()).await;
-            let mut options = load::Options::new(CATALOG, TPCH_SCALE);
-            options.schemas = vec!["tpch"];
-            load::load(&shared.lakehouse, &shared.runtime, &options).await.expect("TPC-H can be loaded");
+            data.load_tpch().await;
             data
         })
         .await
+    }
+
+    /// As [`Data::tpch`], in a folder of its own and with the warehouse in a bucket, to which the environment
+    /// has the keys: for servers in processes of their own.
+    pub async fn tpch_on(storage: S3Config, warehouse: &str) -> Self {
+        let mut data = Self::empty();
+        data.config.storage.s3 = storage;
+        let lake = data.config.catalogs.get_mut(CATALOG).expect("the embedded catalog has this name");
+        lake.warehouse = warehouse.to_string();
+        data.load_tpch().await;
+        // What the load left there is no server's.
+        let _ = std::fs::remove_dir_all(data.folder().join("work"));
+        data
+    }
+
+    async fn load_tpch(&self) {
+        let shared = self.shared(Vec::new()).await;
+        let mut options = load::Options::new(CATALOG, TPCH_SCALE);
+        options.schemas = vec!["tpch"];
+        load::load(&shared.lakehouse, &shared.runtime, &options).await.expect("TPC-H can be loaded");
     }
 
     /// Schema `tpcds` with the data that the committed answers are for, loaded from DuckDB's files; as

@@ -9,7 +9,7 @@
 //! - [`data`]: data folders, TPC-H among them; `tpcds`: TPC-DS from DuckDB's files
 //! - [`fixtures`]: tables that other engines wrote
 //! - [`process`]: the binary: start, ready, terminate, kill
-//! - [`s3`]: an S3 server on loopback; [`clouds`]: emulators of Google's and Azure's storage
+//! - [`s3`]: an S3 server on loopback; [`trouble`]: what it does wrong on purpose; [`clouds`]: emulators of Google's and Azure's storage
 //! - [`postgres`] and [`rest`]: servers of catalogs; [`rest_proxy`]: in front of the latter, vends keys, fails commits
 //! - [`faults`]: a storage layer that fails, slows and cuts
 //! - [`net`]: free ports, HTTP, metrics; [`wait`]: for a condition, with a deadline
@@ -32,6 +32,7 @@ pub mod rest;
 pub mod rest_proxy;
 pub mod s3;
 mod tpcds;
+pub mod trouble;
 pub mod wait;
 
 pub use cluster::Cluster;

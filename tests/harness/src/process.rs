@@ -126,8 +126,10 @@ pub fn binary() -> &'static Path {
 
 /// Builds the binary as the tests were built: same features, so nothing else is compiled again.
 fn build() -> PathBuf {
-    let test = std::env::current_exe().expect("a program knows its file");
-    let folder = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
+    let program = std::env::current_exe().expect("a program knows its file");
+    let folder = program.parent().expect("a file lies in a folder");
+    // Tests lie in <target>/<profile>/deps, programs in <target>/<profile>.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--quiet", "--workspace", "--bins", "--tests", "--manifest-path"]).arg(manifest);

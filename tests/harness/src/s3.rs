@@ -1,11 +1,11 @@
 //! An S3 server on loopback, over a folder: real HTTP, real signatures, no Docker.
 //!
 //! Requests are counted by method, and the server can be told to refuse
-//! everything, as one that is down for maintenance does. Keys that end are
-//! made by [`Keys::issue`].
+//! everything, as one that is down for maintenance does; what else it can do
+//! wrong is [`S3Server::troubles`]. Keys that end are made by [`Keys::issue`].
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::data::fresh_folder;
+use crate::trouble::{Listener, Troubles};
 
 /// The key that the server takes.
 pub const ACCESS_KEY: &str = "tarn-access";
@@ -36,6 +37,9 @@ pub const BUCKET: &str = "lake";
 
 /// How long a key is still taken after its end: a request may have been on its way.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
+
+/// A free port of loopback.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A running S3 server; it ends when dropped.
 #[derive(Debug)]
@@ -145,26 +149,32 @@ struct State {
     /// Requests seen, by method.
     requests: Mutex<BTreeMap<String, u64>>,
     unavailable: AtomicBool,
+    troubles: Troubles,
 }
 
 impl S3Server {
     /// Starts a server that checks signatures: for processes, which have keys in their environment.
     pub async fn start() -> Self {
-        Self::serve(Access::OwnKey).await
+        Self::start_at(ANY_PORT).await
+    }
+
+    /// The same, at an address.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::serve(address, Access::OwnKey).await
     }
 
     /// Starts a server that takes requests without a signature: for servers in this process, whose
     /// environment a test cannot change.
     pub async fn start_open() -> Self {
-        Self::serve(Access::Open).await
+        Self::serve(ANY_PORT, Access::Open).await
     }
 
     /// Starts a server that takes only keys that were issued.
     pub async fn start_issuing() -> Self {
-        Self::serve(Access::Issued).await
+        Self::serve(ANY_PORT, Access::Issued).await
     }
 
-    async fn serve(access: Access) -> Self {
+    async fn serve(address: SocketAddr, access: Access) -> Self {
         let folder = fresh_folder("s3");
         std::fs::create_dir(folder.join(BUCKET)).expect("a fresh folder takes a folder");
         let keys = Keys::default();
@@ -175,8 +185,9 @@ impl S3Server {
             let (service, state) = (service.clone(), Arc::clone(&seen));
             async move { answer(&service, &state, request).await }
         });
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
+        let listener = TcpListener::bind(address).await.expect("the address is free");
         let address = listener.local_addr().expect("a bound socket has an address");
+        let listener = Listener::new(listener, state.troubles.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -217,6 +228,11 @@ impl S3Server {
         self.state.unavailable.store(unavailable, Ordering::SeqCst);
     }
 
+    /// What goes wrong, as a handle.
+    pub fn troubles(&self) -> &Troubles {
+        &self.state.troubles
+    }
+
     /// Names of the objects, with the bucket, in order.
     pub fn objects(&self) -> Vec<String> {
         let root = self.folder.join(BUCKET);
@@ -255,13 +271,16 @@ async fn answer(service: &S3Service, state: &State, request: Request) -> Respons
     if state.unavailable.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    match service.call(request.map(s3s::Body::http_body_unsync)).await {
-        Ok(response) => response.map(Body::new),
-        Err(error) => {
-            tracing::error!(?error, "the S3 server failed");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    let answer = async {
+        match service.call(request.map(s3s::Body::http_body_unsync)).await {
+            Ok(response) => response.map(Body::new),
+            Err(error) => {
+                tracing::error!(?error, "the S3 server failed");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
         }
-    }
+    };
+    state.troubles.around(answer).await
 }
 
 fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
