@@ -15,6 +15,8 @@ use super::queue::{Bounds, Demand, Number, Offer, PoolState, Queue, Room};
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
 
+/// The part of the memory that one query of the express lane may ask for, in percent.
+const EXPRESS_QUERY_PERCENT: u64 = 20;
 /// How often those who wait are looked at although nobody ended: executors may have joined.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -130,9 +132,11 @@ impl Admission {
         Ok((at, &self.inner.pools.all()[at].name))
     }
 
-    /// Whether a query that is expected to take so many seconds goes by the express lane.
-    pub fn is_express(&self, seconds: f64) -> bool {
+    /// Whether a query that is expected to take so many seconds and bytes goes by the express lane. Some that are
+    /// over soon ask for all memory there is: in the lane, everybody would wait for their end.
+    pub fn is_express(&self, seconds: f64, bytes: u64) -> bool {
         seconds * 1000.0 < self.inner.config.express_ms as f64
+            && bytes <= self.bytes_max() / 100 * EXPRESS_QUERY_PERCENT
     }
 
     /// Bytes that may be promised in each process now.

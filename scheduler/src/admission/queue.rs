@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long a query lets others pass that fit where it does not.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Part of the memory that only the express lane gets, in percent.
-const EXPRESS_MEMORY_PERCENT: u64 = 10;
+const EXPRESS_MEMORY_PERCENT: u64 = 40;
 /// Seconds of service that a query counts for at least.
 const SERVICE_MIN: f64 = 0.01;
 /// Users of a pool whose service is remembered although they have nothing here.
@@ -230,7 +230,8 @@ impl Queue {
         if self.slow_running >= room.running {
             return None;
         }
-        let left = (room.bytes - room.bytes / 100 * EXPRESS_MEMORY_PERCENT).saturating_sub(self.bytes);
+        let slow = self.running.values().filter(|demand| !demand.express).map(|demand| demand.bytes);
+        let left = slow_bytes_max(room).saturating_sub(slow.sum()).min(room.bytes.saturating_sub(self.bytes));
         let mut pools: Vec<&Pool> = self.pools.iter().collect();
         pools.sort_by(|a, b| a.served.total_cmp(&b.served));
         for pool in pools.into_iter().filter(|pool| pool.state.running < pool.bounds.running_max) {
@@ -260,7 +261,7 @@ impl Queue {
         let pool = room.bytes / 100 * u64::from(self.pools[demand.pool].bounds.memory_percent);
         let lane = match demand.express {
             true => room.bytes,
-            false => room.bytes - room.bytes / 100 * EXPRESS_MEMORY_PERCENT,
+            false => slow_bytes_max(room),
         };
         demand.bytes.min(pool).min(lane)
     }
@@ -310,6 +311,11 @@ impl Queue {
         }
         Some(demand)
     }
+}
+
+/// Bytes that queries of the slow lane may have in all.
+fn slow_bytes_max(room: Room) -> u64 {
+    room.bytes - room.bytes / 100 * EXPRESS_MEMORY_PERCENT
 }
 
 #[cfg(test)]
@@ -371,7 +377,7 @@ mod tests {
     #[test]
     fn the_express_lane_passes_those_that_wait() {
         let mut queue = Queue::new(vec![bounds(1.0)], 100);
-        let running: Vec<_> = (0..2).map(|_| offer(&mut queue, slow(0, "a", 450), 0)).collect();
+        let running: Vec<_> = (0..2).map(|_| offer(&mut queue, slow(0, "a", 300), 0)).collect();
         assert_eq!(admit(&mut queue, 0), running);
         let heavy = offer(&mut queue, slow(0, "b", 10), 0);
         let quick = offer(&mut queue, Demand { express: true, ..slow(0, "c", 50) }, 0);
@@ -387,9 +393,9 @@ mod tests {
     #[test]
     fn one_that_does_not_fit_is_passed_until_it_has_waited_too_long() {
         let mut queue = Queue::new(vec![bounds(1.0)], 100);
-        let first = offer(&mut queue, slow(0, "a", 600), 0);
+        let first = offer(&mut queue, slow(0, "a", 400), 0);
         assert_eq!(admit(&mut queue, 0), [first]);
-        let large = offer(&mut queue, slow(0, "b", 700), 0);
+        let large = offer(&mut queue, slow(0, "b", 500), 0);
         let small = offer(&mut queue, slow(0, "c", 100), 0);
         assert_eq!(admit(&mut queue, 0), [small]);
         queue.ended(small);
@@ -409,6 +415,20 @@ mod tests {
         assert!(admit(&mut queue, 0).is_empty(), "the pool has its part");
         queue.withdrawn(other);
         assert_eq!(queue.pools()[0].waiting, 0);
+    }
+
+    #[test]
+    fn neither_lane_takes_the_memory_of_the_other() {
+        let mut queue = Queue::new(vec![bounds(1.0)], 100);
+        let huge = offer(&mut queue, slow(0, "a", u64::MAX), 0);
+        let next = offer(&mut queue, slow(0, "b", 10), 0);
+        let quick = offer(&mut queue, Demand { express: true, ..slow(0, "c", 300) }, 0);
+        assert_eq!(admit(&mut queue, 0), [quick, huge]);
+        assert_eq!(queue.promised(huge), Some(600));
+        let quick = offer(&mut queue, Demand { express: true, ..slow(0, "c", 100) }, 0);
+        assert_eq!(admit(&mut queue, 0), [quick]);
+        queue.ended(huge);
+        assert_eq!(admit(&mut queue, 0), [next]);
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Queries {
             _ if estimate.scans.is_empty() => f64::from(u32::MAX),
             _ => UNKNOWN_FACTOR * scanned / cores as f64,
         };
-        let express = admission.is_express(seconds);
+        let express = admission.is_express(seconds, bytes);
         let seconds = seconds.min(3600.0);
         Some(Demand { pool, user: user.to_string(), bytes, seconds, express })
     }
