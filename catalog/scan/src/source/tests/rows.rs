@@ -21,6 +21,16 @@ async fn rows_with_nan_are_not_pruned() {
     assert_eq!(table().sql("select count(*) from t where x < 2 or x = 7").await.unwrap(), "6");
 }
 
+/// What the one column of a table holds, in order.
+async fn ids(table: Table) -> Vec<i32> {
+    let plan = table.plan();
+    let ctx = table.context(&[]);
+    let rows = run(plan, &ctx).await.unwrap();
+    let mut ids: Vec<i32> = rows.lines().map(|line| line.parse().unwrap()).collect();
+    ids.sort_unstable();
+    ids
+}
+
 #[tokio::test]
 async fn ranges_of_a_file_read_each_row_once() {
     let mut table = Table::new(vec![field(1, "id", DataType::Int32)])
@@ -33,12 +43,7 @@ async fn ranges_of_a_file_read_each_row_once() {
         table.groups.push(vec![crate::PlannedFile { task: task.into(), statistics: None }]);
     }
     // The same file many times: the exact count of rows is not what the helper adds up.
-    let plan = table.plan();
-    let ctx = table.context(&[]);
-    let rows = run(plan, &ctx).await.unwrap();
-    let mut ids: Vec<i32> = rows.lines().map(|line| line.parse().unwrap()).collect();
-    ids.sort_unstable();
-    assert_eq!(ids, (0..95).collect::<Vec<_>>());
+    assert_eq!(ids(table).await, (0..95).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -53,12 +58,7 @@ async fn a_cut_file_that_is_longer_than_its_manifest_says_is_read_to_its_end() {
         let task = FileTask { range: Some(range), ..whole.clone() };
         table.groups.push(vec![crate::PlannedFile { task: task.into(), statistics: None }]);
     }
-    let plan = table.plan();
-    let ctx = table.context(&[]);
-    let rows = run(plan, &ctx).await.unwrap();
-    let mut ids: Vec<i32> = rows.lines().map(|line| line.parse().unwrap()).collect();
-    ids.sort_unstable();
-    assert_eq!(ids, (0..95).collect::<Vec<_>>());
+    assert_eq!(ids(table).await, (0..95).collect::<Vec<_>>());
 }
 
 #[tokio::test]
