@@ -1,7 +1,8 @@
 //! Who runs next: a state machine without clocks, threads or channels.
 //!
-//! Queries of the express lane go first, in the order in which they came. Of the others the next is of the pool, and in
-//! it of the user, that had the least service so far for its weight (start-time fair queueing). One that does not fit
+//! Queries of the express lane go first, in the order in which they came. Of the others the next is of the pool that had
+//! the least service so far for its weight (start-time fair queueing), and in it of the user that will have had the
+//! least when it ends (self-clocked fair queueing). One that does not fit
 //! into the free memory is passed over by those that do, until it has waited too long: then the others wait for it.
 //! The rule: whoever waits is admitted at last, as long as those who run end.
 
@@ -236,7 +237,10 @@ impl Queue {
         pools.sort_by(|a, b| a.served.total_cmp(&b.served));
         for pool in pools.into_iter().filter(|pool| pool.state.running < pool.bounds.running_max) {
             let mut users: Vec<&User> = pool.users.values().filter(|user| !user.waiting.is_empty()).collect();
-            users.sort_by(|a, b| a.served.total_cmp(&b.served).then(a.waiting[0].cmp(&b.waiting[0])));
+            // By the service that each would have had in the end: of two that had as much, a short query goes first.
+            let end =
+                |user: &User| user.served + self.waiting[&user.waiting[0]].demand.seconds.max(SERVICE_MIN);
+            users.sort_by(|a, b| end(a).total_cmp(&end(b)).then(a.waiting[0].cmp(&b.waiting[0])));
             for user in users {
                 let waiting = &self.waiting[&user.waiting[0]];
                 let (room_left, pool_left) =
@@ -352,6 +356,21 @@ mod tests {
         assert_eq!(queue.position(greedy[1]), Some(0));
         queue.ended(greedy[0]);
         assert_eq!(admit(&mut queue, 0), [greedy[1]]);
+    }
+
+    #[test]
+    fn of_users_that_had_as_much_the_shorter_query_is_first() {
+        let mut queue = Queue::new(vec![bounds(1.0)], 100);
+        let long = offer(&mut queue, Demand { seconds: 12.0, ..slow(0, "long", 10) }, 0);
+        let short: Vec<_> = (0..20).map(|_| offer(&mut queue, slow(0, "short", 10), 0)).collect();
+        let mut order = Vec::new();
+        while let Some(number) = queue.next(ROOM, Duration::ZERO) {
+            order.push(number);
+            queue.ended(number);
+        }
+        assert_eq!(order[0], short[0]);
+        let turn = order.iter().position(|number| *number == long);
+        assert_eq!(turn, Some(11), "its turn comes once the others had as much");
     }
 
     #[test]
