@@ -32,6 +32,8 @@ struct Known {
 pub struct Usage {
     /// Bytes of memory in one process, at most.
     pub memory_bytes: u64,
+    /// Bytes of it that operators held which cannot spill.
+    pub fixed_bytes: u64,
     /// Seconds from start to end, when it was fastest.
     pub seconds: f64,
 }
@@ -47,11 +49,15 @@ impl Learned {
         self.change(fingerprint, |usage| usage.seconds = usage.seconds.min(elapsed.as_secs_f64()));
     }
 
-    /// A run of a plan held so many bytes in one process, at most.
-    pub fn held(&self, fingerprint: u64, bytes: u64) {
+    /// A run of a plan held so many bytes in one process, at most, `fixed` of them by operators that cannot spill.
+    pub fn held(&self, fingerprint: u64, bytes: u64, fixed: u64) {
+        let slowly = |known: u64, bytes: u64| {
+            let less = known.saturating_sub(bytes) as f64 * FORGET;
+            (known - less as u64).max(bytes)
+        };
         self.change(fingerprint, |usage| {
-            let less = usage.memory_bytes.saturating_sub(bytes) as f64 * FORGET;
-            usage.memory_bytes = (usage.memory_bytes - less as u64).max(bytes);
+            usage.memory_bytes = slowly(usage.memory_bytes, bytes);
+            usage.fixed_bytes = slowly(usage.fixed_bytes, fixed);
         });
     }
 
@@ -65,8 +71,8 @@ impl Learned {
                 known.plans.remove(&oldest);
             }
         }
-        let usage =
-            known.plans.entry(fingerprint).or_insert(Usage { memory_bytes: 0, seconds: f64::INFINITY });
+        let new = Usage { memory_bytes: 0, fixed_bytes: 0, seconds: f64::INFINITY };
+        let usage = known.plans.entry(fingerprint).or_insert(new);
         change(usage);
     }
 }
@@ -104,16 +110,18 @@ mod tests {
     #[test]
     fn a_larger_need_is_kept_and_slowly_forgotten() {
         let learned = Learned::default();
-        learned.held(1, 1000);
-        learned.held(1, 200);
-        assert_eq!(learned.of(1).unwrap().memory_bytes, 800);
-        learned.held(1, 5000);
-        assert_eq!(learned.of(1).unwrap().memory_bytes, 5000);
+        learned.held(1, 1000, 0);
+        learned.held(1, 200, 40);
+        let usage = learned.of(1).unwrap();
+        assert_eq!((usage.memory_bytes, usage.fixed_bytes), (800, 40));
+        learned.held(1, 5000, 0);
+        let usage = learned.of(1).unwrap();
+        assert_eq!((usage.memory_bytes, usage.fixed_bytes), (5000, 30));
         learned.took(1, Duration::from_secs(2));
         learned.took(1, Duration::from_secs(3));
         assert_eq!(learned.of(1).unwrap().seconds, 2.0);
         for plan in 2..=PLANS_MAX as u64 + 1 {
-            learned.held(plan, 1);
+            learned.held(plan, 1, 0);
         }
         assert!(learned.of(1).is_none());
     }

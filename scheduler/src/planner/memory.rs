@@ -43,11 +43,9 @@ impl MemoryNeed {
         self.copied.saturating_add(self.spread / processes.max(1) as u64)
     }
 
-    /// Bytes in one of so many processes with which it runs well.
-    pub fn bytes(&self, processes: usize) -> u64 {
-        let spillable = self.spillable / processes.max(1) as u64;
-        let sum = self.fixed_bytes(processes).saturating_add(spillable);
-        sum.saturating_add(sum / 4).saturating_add(BASE_BYTES)
+    /// Bytes in one of so many processes that operators hold which can spill.
+    pub fn spillable_bytes(&self, processes: usize) -> u64 {
+        (self.spillable / processes.max(1) as u64).saturating_add(BASE_BYTES)
     }
 }
 
@@ -149,7 +147,7 @@ mod tests {
         assert!(groups.spillable > 0 && groups.fixed_bytes(1) == 0, "{groups:?}");
         assert!(need("select * from large order by k").await.spillable > 0);
         assert_eq!(need("select * from large order by k limit 5").await, MemoryNeed::default());
-        assert!(groups.bytes(1) > BASE_BYTES);
+        assert!(groups.spillable_bytes(1) > BASE_BYTES);
     }
 
     #[test]

@@ -42,6 +42,9 @@ use crate::session::Session;
 
 /// The schema that the engine makes of the listed tables.
 const INFORMATION_SCHEMA: &str = "information_schema";
+/// Bytes that a sort keeps for merging what it may spill. Each partition of each sort takes them from the start,
+/// whatever it sorts: the engine's ten megabytes are more than a dashboard's whole query needs.
+const SPILL_MERGE_BYTES: usize = 2 << 20;
 
 /// Makes the engine's session of a query. A cheap handle.
 #[derive(Clone)]
@@ -157,6 +160,7 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
     options.optimizer.repartition_file_scans = false;
     options.optimizer.repartition_file_min_size = settings.split_bytes() as usize;
     options.optimizer.prefer_hash_join = true;
+    options.execution.sort_spill_reservation_bytes = SPILL_MERGE_BYTES;
     options.sql_parser.collect_spans = true;
     config
 }

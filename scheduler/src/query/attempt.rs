@@ -25,7 +25,7 @@ use crate::error::{ErrorCode, Result};
 
 /// Seconds that a run which spills is expected to take at least.
 const SPILLING_SECONDS: f64 = 1.0;
-/// How much more a query is promised that ran out of memory.
+/// How much more a query is promised that ran out of memory, half of all at least.
 const MEMORY_FACTOR: u64 = 4;
 
 impl Queries {
@@ -57,11 +57,12 @@ impl Queries {
         let (mode, plan, config) = match &spilling {
             Some((plan, config)) => {
                 if let Some(demand) = &mut demand {
-                    demand.bytes = demand.bytes.saturating_mul(MEMORY_FACTOR);
+                    let bytes_min = self.inner.admission.bytes_max() / 2;
+                    demand.bytes = demand.bytes.saturating_mul(MEMORY_FACTOR).max(bytes_min);
                     demand.express = false;
                     demand.seconds = demand.seconds.max(SPILLING_SECONDS);
                 }
-                entry.set_mode(Mode::Staged, "ran out of memory in another mode");
+                entry.set_mode(Mode::Staged, "ran out of memory");
                 (Mode::Staged, plan, config)
             }
             None => (planned.choice.mode, &planned.plan, &planned.config),

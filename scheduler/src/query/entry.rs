@@ -226,6 +226,11 @@ impl Entry {
         self.usage.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// The most bytes of memory in one process that operators held which cannot spill.
+    pub(super) fn fixed_peak_bytes(&self) -> u64 {
+        self.usage().values().map(|stats| stats.memory_fixed_peak_bytes).max().unwrap_or_default()
+    }
+
     pub(super) fn record(&self) -> Record {
         let used: Vec<RunStats> = self.usage().values().cloned().collect();
         let sum = |part: fn(&RunStats) -> u64| used.iter().map(part).sum::<u64>();

@@ -44,8 +44,8 @@ const UNKNOWN_FACTOR: f64 = 3.0;
 const PREVIEW_ROWS_MAX: usize = 10_000;
 /// Partitions for each core where joins spill: as many run at once as ever, and each holds less.
 const SPILLING_PARTITIONS: usize = 4;
-/// Bytes that a sort keeps for merging what it spilled.
-const SPILL_MERGE_BYTES: usize = 2 << 20;
+/// The part of the memory that operators which can spill are promised, at most.
+const SPILLERS_PART: u64 = 10;
 /// What one query may have of a process's memory, in percent: what joins that cannot spill may hold in it.
 const MEMORY_PERCENT_MAX: u64 = 60;
 
@@ -65,7 +65,7 @@ pub struct Planned {
     pub demand: Option<Demand>,
     /// The plan's text without its literals.
     pub fingerprint: u64,
-    /// What a plan in another mode is made from, if the mode was not asked for.
+    /// What a plan that spills is made from, if the mode was not asked for.
     pub again: Option<Box<Again>>,
     /// Until when it may run.
     pub deadline: Option<Instant>,
@@ -125,7 +125,7 @@ impl Queries {
         }
         let schema = announced_schema(logical, &plan);
         let demand = self.demand(pool, session.principal(), &choice, &estimate, need, fingerprint, &plan);
-        let again = (asked.is_none() && choice.mode != Mode::Staged && !estimate.scans.is_empty())
+        let again = (asked.is_none() && !estimate.scans.is_empty())
             .then(|| Box::new(Again { state, logical: logical.clone() }));
         metrics::phase("plan", began.elapsed());
         metrics::query_planned(choice.mode.as_str());
@@ -165,7 +165,6 @@ impl Queries {
             config = config.with_target_partitions(partitions);
             let options = config.options_mut();
             options.optimizer.prefer_hash_join = false;
-            options.execution.sort_spill_reservation_bytes = SPILL_MERGE_BYTES;
         }
         let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config.clone()).build();
         let optimized = optimize(&state, logical).await?;
@@ -215,20 +214,23 @@ impl Queries {
             return None;
         }
         let admission = &self.inner.admission;
+        let bytes_max = admission.bytes_max();
         let members = self.inner.members.alive();
         let (processes, cores) = match choice.mode {
             Mode::Local => (1, self.inner.runtime.cores()),
             _ => (members.len().max(1), members.iter().map(|member| member.cores).sum::<usize>().max(1)),
         };
         let learned = admission.learned().of(fingerprint);
-        let guess = need.bytes(processes);
-        let bytes = match learned {
-            // Some more than last time; the guess counts only as far as nothing is known.
+        // The guess counts only as far as nothing is known.
+        let (fixed, spillable) = match learned {
             Some(usage) if usage.memory_bytes > 0 => {
-                usage.memory_bytes.saturating_add(usage.memory_bytes / 4)
+                (usage.fixed_bytes, usage.memory_bytes.saturating_sub(usage.fixed_bytes))
             }
-            _ => guess.min(admission.bytes_max() / 2).max(1),
+            _ => (need.fixed_bytes(processes).min(bytes_max / 2), need.spillable_bytes(processes)),
         };
+        // Some more than last time. Operators that can spill take what there is: beyond a part they borrow.
+        let sum = fixed.saturating_add(spillable.min(bytes_max / SPILLERS_PART));
+        let bytes = sum.saturating_add(sum / 4);
         let rows: u64 = estimate.scans.iter().map(|scan| scan.rows).sum();
         let scanned = (estimate.bytes() as f64 / BYTES_A_SECOND).max(rows as f64 / ROWS_A_SECOND);
         let seconds = match learned {

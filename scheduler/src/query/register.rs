@@ -64,8 +64,9 @@ impl Register {
     }
 
     /// Writes queries that ended a while ago into the history, all of them `at_once` when the server stops. Gives the
-    /// fingerprint of each plan that ended well, with the most bytes of memory that it held in one process.
-    pub fn write_history(&self, at_once: bool) -> Vec<(u64, u64)> {
+    /// fingerprint of each plan that ended well, with the most bytes of memory that it held in one process, and that
+    /// operators of it held which cannot spill.
+    pub fn write_history(&self, at_once: bool) -> Vec<(u64, u64, u64)> {
         let due: Vec<Arc<Entry>> = {
             let queries = self.queries();
             let due = |entry: &&Arc<Entry>| {
@@ -83,9 +84,10 @@ impl Register {
         let records: Vec<Record> = due.iter().map(|entry| entry.record()).collect();
         let well = due.iter().zip(&records).filter(|(_, record)| record.code.is_none());
         let used = well.filter_map(|(entry, record)| {
-            entry.status().fingerprint.map(|fingerprint| (fingerprint, record.memory_peak_bytes))
+            let fingerprint = entry.status().fingerprint?;
+            Some((fingerprint, record.memory_peak_bytes, entry.fixed_peak_bytes()))
         });
-        let used = used.filter(|(_, bytes)| *bytes > 0).collect();
+        let used = used.filter(|(_, bytes, _)| *bytes > 0).collect();
         self.history.add(records);
         used
     }
@@ -257,7 +259,13 @@ mod tests {
 
     fn used(entry: &Entry, attempt: usize, bytes: u64) -> RunStats {
         let run_id = format!("{}-{attempt}", entry.id());
-        RunStats { run_id, bytes_opened: bytes, memory_peak_bytes: 2 * bytes, ..RunStats::default() }
+        RunStats {
+            run_id,
+            bytes_opened: bytes,
+            memory_peak_bytes: 2 * bytes,
+            memory_fixed_peak_bytes: 30,
+            ..RunStats::default()
+        }
     }
 
     #[test]
@@ -286,7 +294,7 @@ mod tests {
         register.heard("a", &[used(&entry, 1, 40)]);
         assert!(register.write_history(true).is_empty(), "it lives");
         register.end(&entry, Ok(()));
-        assert_eq!(register.write_history(true), [(7, 80)]);
+        assert_eq!(register.write_history(true), [(7, 80, 30)]);
         assert!(register.write_history(true).is_empty());
         assert_eq!(register.records().len(), 1);
         assert_eq!(register.records()[0].state, "finished");

@@ -232,8 +232,8 @@ impl Queries {
     async fn learn(&self, at_once: bool) {
         let register = self.inner.register.clone();
         let written = tokio::task::spawn_blocking(move || register.write_history(at_once)).await;
-        for (fingerprint, bytes) in written.unwrap_or_default() {
-            self.inner.admission.learned().held(fingerprint, bytes);
+        for (fingerprint, bytes, fixed) in written.unwrap_or_default() {
+            self.inner.admission.learned().held(fingerprint, bytes, fixed);
         }
     }
 

@@ -70,6 +70,9 @@ pub struct RunStats {
     /// The most bytes of memory that it held.
     #[prost(uint64, tag = "6")]
     pub memory_peak_bytes: u64,
+    /// The most bytes of memory that those of its operators held which cannot spill.
+    #[prost(uint64, tag = "7")]
+    pub memory_fixed_peak_bytes: u64,
 }
 
 /// A sign of life.

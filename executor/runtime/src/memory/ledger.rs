@@ -70,6 +70,11 @@ impl Ledger {
         promise + left / 4 * 3
     }
 
+    /// Whether so many bytes can be lent at all.
+    pub(super) fn has_left(&self, bytes: usize) -> bool {
+        self.state.lock().lent + bytes <= self.total - self.promised_max()
+    }
+
     /// A run holds `after` bytes where it held `before`.
     pub(super) fn moved(&self, promise: usize, before: usize, after: usize) {
         let mut state = self.state.lock();

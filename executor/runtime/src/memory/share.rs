@@ -1,5 +1,6 @@
 //! One run's part of the memory, as the engine's pool.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +16,11 @@ use super::ledger::Ledger;
 
 /// Part of what a run may have that its operators take as they come, in percent.
 const PLENTY_PERCENT: usize = 75;
+/// Bytes without which an operator that can spill ends its query: it has nothing to spill yet.
+const FIRST_BYTES: usize = 2 << 20;
+/// The operator that hands its groups on when it is refused memory, and then asks at once for what its emptied table
+/// still takes: refused again, it ends its query.
+const EMITTER: &str = "PartialHashAggregateStream";
 
 /// The memory of one run in this process. What it was promised is free again when it is dropped.
 #[derive(Debug)]
@@ -24,6 +30,7 @@ pub struct Share {
     /// What it was promised and its operators hold. The ledger's lock is taken inside, never the other way round.
     held: Mutex<Held>,
     peak: AtomicUsize,
+    fixed_peak: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +40,8 @@ struct Held {
     spillers: usize,
     spillable: usize,
     unspillable: usize,
+    /// Emitters that were refused so many bytes just now, by the number of their consumer.
+    refused: HashMap<usize, usize>,
 }
 
 impl Held {
@@ -44,7 +53,8 @@ impl Held {
 impl Share {
     pub(super) fn new(ledger: Arc<Ledger>, run_id: &str, promise: usize) -> Self {
         let held = Mutex::new(Held { promise, ..Held::default() });
-        Self { ledger, run_id: run_id.to_string(), held, peak: AtomicUsize::new(0) }
+        let (peak, fixed_peak) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { ledger, run_id: run_id.to_string(), held, peak, fixed_peak }
     }
 
     /// Bytes it is promised.
@@ -69,6 +79,11 @@ impl Share {
         self.peak.load(Ordering::Relaxed)
     }
 
+    /// The most that operators held so far which cannot spill, in bytes.
+    pub fn fixed_peak(&self) -> usize {
+        self.fixed_peak.load(Ordering::Relaxed)
+    }
+
     fn limit(&self, held: &Held) -> usize {
         self.ledger.limit(held.promise, held.sum().saturating_sub(held.promise))
     }
@@ -80,6 +95,7 @@ impl Share {
         let after = held.sum();
         self.ledger.moved(held.promise, before, after);
         self.peak.fetch_max(after, Ordering::Relaxed);
+        self.fixed_peak.fetch_max(held.unspillable, Ordering::Relaxed);
     }
 }
 
@@ -98,6 +114,7 @@ impl MemoryPool for Share {
         if consumer.can_spill() {
             let mut held = self.held.lock();
             held.spillers = held.spillers.saturating_sub(1);
+            held.refused.remove(&consumer.id());
         }
     }
 
@@ -108,6 +125,7 @@ impl MemoryPool for Share {
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         let mut held = self.held.lock();
+        held.refused.remove(&reservation.consumer().id());
         self.change(&mut held, reservation.consumer().can_spill(), |bytes| bytes.saturating_sub(shrink));
     }
 
@@ -126,10 +144,17 @@ impl MemoryPool for Share {
             }
             false => all,
         };
-        if additional > left {
+        let first = can_spill && reservation.size() + additional <= FIRST_BYTES;
+        let consumer = reservation.consumer();
+        // It has handed on all that it had: what it holds yet, it holds whatever is said here.
+        let emitted = held.refused.remove(&consumer.id()).is_some_and(|refused| additional <= refused);
+        if additional > left && !emitted && !(first && self.ledger.has_left(additional)) {
+            if consumer.name().starts_with(EMITTER) {
+                held.refused.insert(consumer.id(), additional);
+            }
             return Err(resources_datafusion_err!(
                 "{} asked for {} more and has {}; run {} holds {} of the {} that it may have of this process's {}",
-                reservation.consumer().name(),
+                consumer.name(),
                 human_readable_size(additional),
                 human_readable_size(reservation.size()),
                 self.run_id,
@@ -226,8 +251,28 @@ mod tests {
         assert!(one.try_grow(MIB).is_err(), "half of 400 - 200");
         two.try_grow(100 * MIB).unwrap();
         assert!(build.try_grow(1).is_err());
+        assert_eq!((run.fixed_peak(), run.peak()), (200 * MIB, 400 * MIB));
         drop(two);
         one.try_grow(100 * MIB).unwrap();
+    }
+
+    #[test]
+    fn an_emptied_table_keeps_what_it_holds() {
+        let ledger = Ledger::new(1000 * MIB);
+        let run = ledger.share("a", Some(25 * MIB));
+        let build = MemoryConsumer::new("build").register(&pool(&run));
+        build.try_grow(380 * MIB).unwrap();
+        let emitter = |name: &str| MemoryConsumer::new(name).with_can_spill(true).register(&pool(&run));
+        let (table, other) =
+            (emitter("PartialHashAggregateStream[0]"), emitter("FinalHashAggregateStream[0]"));
+        table.try_grow(10 * MIB).unwrap();
+        assert!(table.try_grow(20 * MIB).is_err());
+        table.try_grow(20 * MIB).unwrap();
+        assert!(table.try_grow(20 * MIB).is_err(), "it must hand on again");
+        table.shrink(MIB);
+        assert!(table.try_grow(20 * MIB).is_err(), "it had become smaller in between");
+        assert!(other.try_grow(20 * MIB).is_err());
+        assert!(other.try_grow(20 * MIB).is_err(), "others can do without");
     }
 
     #[test]
@@ -243,6 +288,10 @@ mod tests {
         for other in &consumers[2..12] {
             other.try_grow(10 * MIB).unwrap();
         }
+        // What none may borrow as it comes is there for the first bytes of those that have none.
+        assert!(consumers[12].try_grow(3 * MIB).is_err());
+        consumers[12].try_grow(2 * MIB).unwrap();
         assert!(consumers[12].try_grow(1).is_err());
+        assert!(MemoryConsumer::new("build").register(&pool(&run)).try_grow(1).is_err());
     }
 }

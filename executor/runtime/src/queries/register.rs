@@ -279,6 +279,7 @@ impl Query {
             bytes_opened: self.bytes_opened.load(Ordering::Relaxed),
             memory_bytes: share.filter(|_| active).map_or(0, |share| share.used() as u64),
             memory_peak_bytes: share.map_or(0, |share| share.peak() as u64),
+            memory_fixed_peak_bytes: share.map_or(0, |share| share.fixed_peak() as u64),
         }
     }
 
