@@ -15,6 +15,7 @@ mod channels;
 mod distribute;
 mod leaves;
 mod run;
+mod tidy;
 mod worker;
 
 pub(crate) use worker::priority;
@@ -40,6 +41,7 @@ use tonic::server::NamedService;
 use url::Url;
 
 use channels::Channels;
+use tidy::Tidy;
 
 /// Time for messages to other executors that are still under way at the end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,6 +53,7 @@ pub(crate) struct Pipelined {
     runtime: Runtime,
     worker: Worker,
     channels: Channels,
+    tidy: Tidy,
     codec: Arc<dyn PhysicalExtensionCodec>,
     /// Keys to storage that schedulers hand over.
     credentials: Credentials,
@@ -73,7 +76,9 @@ impl Pipelined {
         let channels = Channels::new(runtime.clone());
         let worker = worker::worker(&runtime, &codec, &channels);
         channels.set_own(url.clone(), worker.clone());
-        Self { id, url, runtime, worker, channels, codec, credentials, draining, tasks: TaskTracker::new() }
+        let tidy = Tidy::new(runtime.clone(), worker.clone(), url.clone());
+        let tasks = TaskTracker::new();
+        Self { id, url, runtime, worker, channels, tidy, codec, credentials, draining, tasks }
     }
 
     /// The service by which roots send tasks here and read their rows.
@@ -111,6 +116,7 @@ impl Runner for Pipelined {
     }
 
     async fn cancel(&self, run_id: &str) -> bool {
+        self.tidy.soon();
         self.runtime.queries().cancel(run_id)
     }
 

@@ -31,6 +31,7 @@ use super::Pipelined;
 use super::channels::Channels;
 use super::distribute::{Distributed, distribute};
 use super::leaves::Workers;
+use super::tidy::Tidy;
 use super::worker::guard;
 use crate::error::failure;
 
@@ -63,6 +64,7 @@ pub(super) async fn start(pipelined: &Pipelined, run: Run) -> Result<SendableRec
         query,
         others: if distributed { others } else { Vec::new() },
         channels: pipelined.channels.clone(),
+        tidy: pipelined.tidy.clone(),
         tasks: pipelined.tasks.clone(),
     };
     let rows = pipelined.runtime.run_stream(plan, ctx);
@@ -155,6 +157,7 @@ struct End {
     query: Arc<Query>,
     others: Vec<Url>,
     channels: Channels,
+    tidy: Tidy,
     tasks: TaskTracker,
 }
 
@@ -162,6 +165,9 @@ impl Drop for End {
     fn drop(&mut self) {
         let run_id = self.query.id().to_string();
         self.runtime.queries().cancel(&run_id);
+        if !self.others.is_empty() {
+            self.tidy.soon();
+        }
         for url in std::mem::take(&mut self.others) {
             let (channels, run_id) = (self.channels.clone(), run_id.clone());
             let tell = async move {
