@@ -14,6 +14,9 @@ const PLANS_MAX: usize = 4096;
 /// How fast an earlier, larger need is forgotten: a run that used less takes so much of the difference off.
 const FORGET: f64 = 0.25;
 
+/// Runs for which it is remembered that a plan was out of memory: it may have been for lack of room, or for its data.
+const CAREFUL_RUNS: u8 = 16;
+
 /// What is known of plans, by their fingerprint.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -36,6 +39,8 @@ pub struct Usage {
     pub fixed_bytes: u64,
     /// Seconds from start to end, when it was fastest.
     pub seconds: f64,
+    /// How many more runs are to be made so that they can spill: an earlier one was out of memory.
+    pub careful_runs: u8,
 }
 
 impl Learned {
@@ -46,7 +51,15 @@ impl Learned {
 
     /// A run of a plan took so long.
     pub fn took(&self, fingerprint: u64, elapsed: Duration) {
-        self.change(fingerprint, |usage| usage.seconds = usage.seconds.min(elapsed.as_secs_f64()));
+        self.change(fingerprint, |usage| {
+            usage.seconds = usage.seconds.min(elapsed.as_secs_f64());
+            usage.careful_runs = usage.careful_runs.saturating_sub(1);
+        });
+    }
+
+    /// A run of a plan was out of memory.
+    pub fn ran_out(&self, fingerprint: u64) {
+        self.change(fingerprint, |usage| usage.careful_runs = CAREFUL_RUNS);
     }
 
     /// A run of a plan held so many bytes in one process, at most, `fixed` of them by operators that cannot spill.
@@ -71,7 +84,7 @@ impl Learned {
                 known.plans.remove(&oldest);
             }
         }
-        let new = Usage { memory_bytes: 0, fixed_bytes: 0, seconds: f64::INFINITY };
+        let new = Usage { memory_bytes: 0, fixed_bytes: 0, seconds: f64::INFINITY, careful_runs: 0 };
         let usage = known.plans.entry(fingerprint).or_insert(new);
         change(usage);
     }
@@ -105,6 +118,17 @@ mod tests {
         let a = fingerprint("Filter: t1.k > Int64(10) AND t1.s = Utf8(\"x\")");
         assert_eq!(a, fingerprint("Filter: t1.k > Int64(2000) AND t1.s = Utf8(\"yy\")"));
         assert_ne!(a, fingerprint("Filter: t2.k > Int64(10) AND t2.s = Utf8(\"x\")"));
+    }
+
+    #[test]
+    fn a_plan_that_was_out_of_memory_is_run_with_care_for_a_while() {
+        let learned = Learned::default();
+        learned.ran_out(1);
+        for _ in 0..CAREFUL_RUNS {
+            assert!(learned.of(1).unwrap().careful_runs > 0);
+            learned.took(1, Duration::from_secs(1));
+        }
+        assert_eq!(learned.of(1).unwrap().careful_runs, 0);
     }
 
     #[test]

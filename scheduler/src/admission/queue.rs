@@ -1,8 +1,8 @@
 //! Who runs next: a state machine without clocks, threads or channels.
 //!
-//! Queries of the express lane go first, in the order in which they came. Of the others the next is of the pool that had
-//! the least service so far for its weight (start-time fair queueing), and in it of the user that will have had the
-//! least when it ends (self-clocked fair queueing). One that does not fit
+//! Queries of the express lane go first, in the order in which they came. Of the others the next is of the pool, and in
+//! it of the user, that had the least service so far for its weight (start-time fair queueing); among users, a part of
+//! what the query itself will take counts too, so that short ones go before long ones. One that does not fit
 //! into the free memory is passed over by those that do, until it has waited too long: then the others wait for it.
 //! The rule: whoever waits is admitted at last, as long as those who run end.
 
@@ -13,6 +13,12 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Part of the memory that only the express lane gets, in percent.
 const EXPRESS_MEMORY_PERCENT: u64 = 40;
+/// The part of its own service that a query counts for before it has had it. The whole of it let a query of seven
+/// seconds wait until each of fifty others had had as much.
+const SHORT_FIRST: f64 = 0.25;
+/// Seconds of service by which a user who has nothing here may be ahead of the others when he comes back. More of it,
+/// from one heavy question, held a dashboard up for most of a minute.
+const AHEAD_MAX: f64 = 1.0;
 /// Seconds of service that a query counts for at least.
 const SERVICE_MIN: f64 = 0.01;
 /// Users of a pool whose service is remembered although they have nothing here.
@@ -164,7 +170,7 @@ impl Queue {
             let begin = pool.virtual_time;
             let user = pool.users.entry(demand.user.clone()).or_default();
             if user.waiting.is_empty() {
-                user.served = user.served.max(begin);
+                user.served = user.served.clamp(begin, begin + AHEAD_MAX);
             }
             user.waiting.push_back(number);
         }
@@ -237,10 +243,9 @@ impl Queue {
         pools.sort_by(|a, b| a.served.total_cmp(&b.served));
         for pool in pools.into_iter().filter(|pool| pool.state.running < pool.bounds.running_max) {
             let mut users: Vec<&User> = pool.users.values().filter(|user| !user.waiting.is_empty()).collect();
-            // By the service that each would have had in the end: of two that had as much, a short query goes first.
-            let end =
-                |user: &User| user.served + self.waiting[&user.waiting[0]].demand.seconds.max(SERVICE_MIN);
-            users.sort_by(|a, b| end(a).total_cmp(&end(b)).then(a.waiting[0].cmp(&b.waiting[0])));
+            // Of two that had as much, a short query goes first.
+            let tag = |user: &User| user.served + self.waiting[&user.waiting[0]].demand.seconds * SHORT_FIRST;
+            users.sort_by(|a, b| tag(a).total_cmp(&tag(b)).then(a.waiting[0].cmp(&b.waiting[0])));
             for user in users {
                 let waiting = &self.waiting[&user.waiting[0]];
                 let (room_left, pool_left) =
@@ -370,7 +375,25 @@ mod tests {
         }
         assert_eq!(order[0], short[0]);
         let turn = order.iter().position(|number| *number == long);
-        assert_eq!(turn, Some(11), "its turn comes once the others had as much");
+        assert_eq!(turn, Some(3), "its turn comes once the others had a quarter of that");
+    }
+
+    #[test]
+    fn one_heavy_question_does_not_hold_up_the_next() {
+        let mut queue = Queue::new(vec![bounds(1.0)], 100);
+        let heavy = offer(&mut queue, Demand { seconds: 60.0, ..slow(0, "a", 10) }, 0);
+        assert_eq!(admit(&mut queue, 0), [heavy]);
+        queue.ended(heavy);
+        let others: Vec<_> = (0..10).map(|n| offer(&mut queue, slow(0, &n.to_string(), 10), 1)).collect();
+        let next = offer(&mut queue, slow(0, "a", 10), 1);
+        assert_eq!(admit(&mut queue, 1), others[..2]);
+        queue.ended(others[0]);
+        let late = offer(&mut queue, slow(0, "0", 10), 1);
+        for number in &others[2..] {
+            assert_eq!(admit(&mut queue, 1), [*number]);
+            queue.ended(*number);
+        }
+        assert_eq!(admit(&mut queue, 1), [next], "before {late}");
     }
 
     #[test]

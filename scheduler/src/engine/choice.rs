@@ -31,6 +31,8 @@ pub struct Facts {
     pub local_bytes_max: u64,
     /// Smallest scan, in bytes, that `auto` writes a table from in stages.
     pub staged_write_bytes_min: u64,
+    /// Whether an earlier run of the same plan was out of memory.
+    pub ran_out: bool,
     /// Executors alive.
     pub executors: usize,
 }
@@ -71,6 +73,10 @@ pub fn choose(facts: &Facts) -> Choice {
         );
         return Choice { spills: true, ..choice(Mode::Staged, reason) };
     }
+    if facts.ran_out {
+        let reason = "an earlier run of the same plan was out of memory".to_string();
+        return Choice { spills: true, ..choice(Mode::Staged, reason) };
+    }
     if facts.writes && bytes >= facts.staged_write_bytes_min {
         let reason =
             format!("writes what it reads of {bytes} bytes, at least {}", facts.staged_write_bytes_min);
@@ -98,6 +104,7 @@ mod tests {
         local_memory_bytes_max: 50,
         local_bytes_max: 100,
         staged_write_bytes_min: 5000,
+        ran_out: false,
         executors: 1,
     };
 
@@ -118,6 +125,8 @@ mod tests {
     fn joins_that_would_not_fit_and_large_writes_are_staged() {
         let large = choose(&Facts { memory_bytes: 501, ..FACTS });
         assert_eq!((large.mode, large.spills), (Mode::Staged, true), "{}", large.reason);
+        let careful = choose(&Facts { ran_out: true, ..FACTS });
+        assert_eq!((careful.mode, careful.spills), (Mode::Staged, true), "{}", careful.reason);
         assert_eq!(mode(Facts { writes: true, ..FACTS }), Mode::Pipelined);
         assert_eq!(mode(Facts { writes: true, bytes: 5000, ..FACTS }), Mode::Staged);
         // An executor that has not said how much it has is not taken for one without memory.

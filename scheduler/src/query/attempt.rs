@@ -49,6 +49,10 @@ impl Queries {
         planned: &Planned,
         attempt: Attempt,
     ) -> Result<SendableRecordBatchStream> {
+        let fingerprint = planned.fingerprint;
+        if attempt.out_of_memory {
+            self.inner.admission.learned().ran_out(fingerprint);
+        }
         let spilling = match (&planned.again, attempt.out_of_memory) {
             (Some(again), true) => Some(self.plan_spilling(again).await?),
             _ => None,
@@ -67,7 +71,6 @@ impl Queries {
             }
             None => (planned.choice.mode, &planned.plan, &planned.config),
         };
-        let fingerprint = planned.fingerprint;
         self.execute(entry, mode, plan, config, demand, Some(fingerprint), attempt.number).await
     }
 

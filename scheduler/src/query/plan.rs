@@ -114,7 +114,7 @@ impl Queries {
             return Err(Error::new(ErrorCode::LimitExceeded, message)
                 .with_hint("narrow the query, for instance by the column that the table is partitioned by"));
         }
-        let choice = self.choose(session, &plan, &estimate, need, statement);
+        let choice = self.choose(session, &plan, &estimate, need, statement, fingerprint);
         let fits = match choice.mode {
             // What is small runs here as it would there.
             Mode::Local if first == Mode::Pipelined => !has_scalar_subquery(logical)?,
@@ -179,6 +179,7 @@ impl Queries {
         estimate: &Estimate,
         need: MemoryNeed,
         statement: &str,
+        fingerprint: u64,
     ) -> Choice {
         let members = self.inner.members.alive();
         let smallest = members.iter().map(|member| member.memory_bytes).min().unwrap_or_default();
@@ -195,6 +196,12 @@ impl Queries {
             local_memory_bytes_max: self.inner.runtime.memory_bytes() / 100 * MEMORY_PERCENT_MAX,
             local_bytes_max: limits.local_bytes_max,
             staged_write_bytes_min: limits.staged_write_bytes_min,
+            ran_out: self
+                .inner
+                .admission
+                .learned()
+                .of(fingerprint)
+                .is_some_and(|usage| usage.careful_runs > 0),
             executors: members.len(),
         })
     }

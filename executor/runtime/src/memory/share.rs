@@ -16,7 +16,7 @@ use super::ledger::Ledger;
 
 /// Part of what a run may have that its operators take as they come, in percent.
 const PLENTY_PERCENT: usize = 75;
-/// Bytes without which an operator that can spill ends its query: it has nothing to spill yet.
+/// Bytes without which an operator ends its query, whether it can spill or not: it has nothing to spill yet.
 const FIRST_BYTES: usize = 2 << 20;
 /// The operator that hands its groups on when it is refused memory, and then asks at once for what its emptied table
 /// still takes: refused again, it ends its query.
@@ -144,7 +144,7 @@ impl MemoryPool for Share {
             }
             false => all,
         };
-        let first = can_spill && reservation.size() + additional <= FIRST_BYTES;
+        let first = reservation.size() + additional <= FIRST_BYTES;
         let consumer = reservation.consumer();
         // It has handed on all that it had: what it holds yet, it holds whatever is said here.
         let emitted = held.refused.remove(&consumer.id()).is_some_and(|refused| additional <= refused);
@@ -292,6 +292,8 @@ mod tests {
         assert!(consumers[12].try_grow(3 * MIB).is_err());
         consumers[12].try_grow(2 * MIB).unwrap();
         assert!(consumers[12].try_grow(1).is_err());
-        assert!(MemoryConsumer::new("build").register(&pool(&run)).try_grow(1).is_err());
+        let build = MemoryConsumer::new("build").register(&pool(&run));
+        build.try_grow(2 * MIB).unwrap();
+        assert!(build.try_grow(1).is_err());
     }
 }
