@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
-use datafusion::common::ColumnStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::scalar::ScalarValue;
 use tarn_scan::{DeleteFile, Deletes, DeletionVector, EqualityDeletes, EqualityKey, FileTask};
@@ -76,11 +75,9 @@ fn settle(plan: &mut FilePlan) {
     plan.statistics.total_byte_size = Precision::Inexact(plan.bytes_planned as usize);
     for file in plan.files.iter_mut().filter(|file| !file.task.deletes.is_empty()) {
         if let Some(statistics) = file.statistics.as_mut() {
-            // Bounds hold for the rows that are left; counts do not.
-            let statistics = Arc::make_mut(statistics);
-            statistics.num_rows = statistics.num_rows.to_inexact();
-            let inexact = |column: &mut ColumnStatistics| column.null_count = column.null_count.to_inexact();
-            statistics.column_statistics.iter_mut().for_each(inexact);
+            // Bounds hold for the rows that are left, but these may not reach them; of counts there are at most so many.
+            let known = Arc::make_mut(statistics);
+            *known = std::mem::take(known).to_inexact();
         }
     }
 }

@@ -27,6 +27,30 @@ fn a_missing_manifest_is_an_error() {
 }
 
 #[test]
+fn one_missing_manifest_of_several_is_an_error() {
+    run(async {
+        let table = "deletes.merge_on_read_v2";
+        let (_folder, data) = fixtures::copy(table).await;
+        let cluster = Cluster::distributed(&data, 1).await;
+        let (schema, name) = table.split_once('.').unwrap();
+        let live = "content = 0 and added_data_files_count + existing_data_files_count > 0";
+        let sql = format!("select path from fixtures.{schema}.\"{name}$manifests\" where {live}");
+        let manifests = crate::rows::rows(&mut cluster.connect().await, &sql).await.text();
+        cluster.stop().await;
+        assert!(manifests.len() > 1, "{manifests:?}");
+        for manifest in manifests {
+            let gone = manifest[0].rsplit('/').next().unwrap().to_string();
+            let (folder, data) = fixtures::copy(table).await;
+            let found = files(&folder, |name| name.ends_with(".avro"));
+            let found: Vec<_> = found.into_iter().filter(|path| path.ends_with(&gone)).collect();
+            assert_eq!(found.len(), 1, "{gone}");
+            std::fs::remove_file(&found[0]).unwrap();
+            check(&data, table, Allowed::Error).await;
+        }
+    });
+}
+
+#[test]
 fn a_missing_manifest_of_deletes_is_an_error() {
     run(async {
         for table in ["deletes.merge_on_read_v2", "deletes.merge_on_read_v3"] {

@@ -85,6 +85,32 @@ fn each_insert_adds_to_what_is_there() {
 }
 
 #[test]
+fn a_warehouse_whose_paths_say_s3a_is_written_and_read() {
+    run(async {
+        let server = S3Server::start_open().await;
+        let mut data = Data::on_s3(&server).await;
+        let mut old = data.config.catalogs[&data.config.scheduler.session.catalog].clone();
+        old.warehouse = old.warehouse.replacen("s3://", "s3a://", 1);
+        data.config.catalogs.insert("old".to_string(), old);
+        let cluster = Cluster::distributed(&data, 1).await;
+        for mode in MODES {
+            let mut connection = connect_in(&cluster, mode).await;
+            let table = format!("old.default.paths_{mode}");
+            let create =
+                format!("create table {table} as select * from (values (1, 'a'), (2, 'b')) as v(id, name)");
+            rows::run(&mut connection, &create).await;
+            rows::run(&mut connection, &format!("insert into {table} values (3, 'ä b%')")).await;
+            let seen = value(&mut connection, &format!("select sum(id) from {table} where name > 'a'")).await;
+            assert_eq!(seen, "5", "{mode}");
+            let files = format!("select file_path from old.default.\"paths_{mode}$files\"");
+            let files = rows(&mut connection, &files).await.text();
+            assert!(files.len() == 2 && files.iter().all(|row| row[0].starts_with("s3a://")), "{files:?}");
+        }
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn local_mode_reads_what_the_local_disk_has() {
     copy_equals_original("local");
 }

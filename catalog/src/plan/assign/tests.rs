@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use arrow::datatypes::{DataType, Fields};
 use bytes::Bytes;
+use datafusion::common::ColumnStatistics;
 use serde_json::json;
 use tarn_scan::PlannedFile;
 use tarn_scan::storage::Router;

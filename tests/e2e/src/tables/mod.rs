@@ -20,6 +20,7 @@
 mod answer;
 mod cell;
 mod settings;
+mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -94,3 +94,42 @@ async fn top_k_goes_into_the_scan_and_is_right() {
     assert!(text.contains("DynamicFilter"), "{text}");
     assert_eq!(query(&ctx, sql).await.unwrap(), "100\n39");
 }
+
+/// What a query's plan says that it left out, in the words of its metrics.
+async fn pruned(ctx: &datafusion::prelude::SessionContext, sql: &str, metric: &str) -> String {
+    let text = query(ctx, &format!("explain analyze {sql}")).await.unwrap();
+    let said = text.split(&format!("{metric}=")).nth(1).and_then(|rest| rest.split([',', ']']).next());
+    said.unwrap_or_else(|| panic!("no {metric} in {text}")).to_string()
+}
+
+#[tokio::test]
+async fn a_bloom_filter_leaves_row_groups_out_by_field_id() {
+    // Each row group spans all values, so its bounds leave nothing out.
+    let values: Vec<i32> =
+        (0..5).flat_map(|group| [0, 1000].into_iter().chain(group * 8 + 1..group * 8 + 9)).collect();
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(10))
+        .set_bloom_filter_enabled(true)
+        .build();
+    let table = Table::new(vec![field(2, "a", DataType::Int32), field(1, "b", DataType::Int32)])
+        .file_with(vec![(field(1, "a", DataType::Int32), ints(values))], properties);
+    let ctx = table.context(&[("datafusion.execution.parquet.pushdown_filters", "true")]);
+    assert_eq!(query(&ctx, "select b from t where b = 20").await.unwrap(), "20");
+    let sql = "select b from t where b = 20";
+    assert_eq!(pruned(&ctx, sql, "row_groups_pruned_statistics").await, "5 total → 5 matched");
+    assert_eq!(pruned(&ctx, sql, "row_groups_pruned_bloom_filter").await, "5 total → 1 matched");
+    assert_eq!(query(&ctx, "select count(*) from t where a = 20").await.unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_join_leaves_row_groups_out_of_the_scan_beside_it() {
+    let table = Table::new(vec![field(1, "id", DataType::Int32)])
+        .file_with(vec![(field(1, "id", DataType::Int32), ints(0..95))], small_row_groups());
+    let ctx = table.context(&[("datafusion.execution.target_partitions", "1")]);
+    query(&ctx, "create table few as select arrow_cast(column1, 'Int32') as k from (values (42), (47))")
+        .await
+        .unwrap();
+    let sql = "select id from few join t on id = k";
+    assert_eq!(query(&ctx, &format!("{sql} order by 1")).await.unwrap(), "42\n47");
+    assert_eq!(pruned(&ctx, sql, "row_groups_pruned_statistics").await, "10 total → 1 matched");
+}
