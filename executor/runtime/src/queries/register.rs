@@ -46,8 +46,8 @@ struct State {
     runs: HashMap<String, Entry>,
     /// Cancels of runs, oldest first.
     cancelled: VecDeque<(Instant, String)>,
-    /// Reports of ended runs, oldest first.
-    ended: VecDeque<Report>,
+    /// Reports of ended runs with all that they did here, oldest first.
+    ended: VecDeque<(Report, RunStats)>,
     /// Statistics of runs that ended a moment ago, oldest first.
     told: VecDeque<(Instant, RunStats)>,
 }
@@ -64,6 +64,8 @@ struct Entry {
 pub struct Query {
     id: String,
     token: CancellationToken,
+    /// What it did under earlier handles: between its stages a run may have none for a while.
+    before: RunStats,
     rows_scanned: AtomicU64,
     bytes_opened: AtomicU64,
     /// Files and ranges opened so far.
@@ -99,8 +101,10 @@ impl Register {
         if let Some(query) = state.runs.get(id).and_then(|entry| entry.query.upgrade()) {
             return query;
         }
+        let before = state.ended.iter().rev().find(|(_, stats)| stats.run_id == id);
         let query = Arc::new(Query {
             id: id.to_string(),
+            before: before.map(|(_, stats)| stats.clone()).unwrap_or_default(),
             token: CancellationToken::new(),
             rows_scanned: AtomicU64::new(0),
             bytes_opened: AtomicU64::new(0),
@@ -190,8 +194,9 @@ impl Register {
     pub fn reports(&self, prefix: &str) -> Vec<Report> {
         let (mut reports, live) = {
             let state = self.inner.state.lock();
+            let ended = state.ended.iter().map(|(report, _)| report);
             let ended: Vec<Report> =
-                state.ended.iter().filter(|report| report.run_id.starts_with(prefix)).cloned().collect();
+                ended.filter(|report| report.run_id.starts_with(prefix)).cloned().collect();
             let live: Vec<Arc<Query>> = state
                 .runs
                 .iter()
@@ -212,11 +217,11 @@ impl State {
 
     fn keep_report(&mut self, report: Report, stats: RunStats) {
         self.forget_told();
-        self.told.push_back((Instant::now(), stats));
+        self.told.push_back((Instant::now(), stats.clone()));
         if self.ended.len() >= REPORTS_KEPT_MAX {
             self.ended.pop_front();
         }
-        self.ended.push_back(report);
+        self.ended.push_back((report, stats));
     }
 
     fn forget_told(&mut self) {
@@ -272,14 +277,18 @@ impl Query {
 
     fn stats(&self, active: bool) -> RunStats {
         let share = self.env.get().map(|(share, _)| share);
+        let peak = |now: usize, before: u64| before.max(now as u64);
         RunStats {
             run_id: self.id.clone(),
             active,
-            rows_scanned: self.rows_scanned.load(Ordering::Relaxed),
-            bytes_opened: self.bytes_opened.load(Ordering::Relaxed),
+            rows_scanned: self.before.rows_scanned + self.rows_scanned.load(Ordering::Relaxed),
+            bytes_opened: self.before.bytes_opened + self.bytes_opened.load(Ordering::Relaxed),
             memory_bytes: share.filter(|_| active).map_or(0, |share| share.used() as u64),
-            memory_peak_bytes: share.map_or(0, |share| share.peak() as u64),
-            memory_fixed_peak_bytes: share.map_or(0, |share| share.fixed_peak() as u64),
+            memory_peak_bytes: peak(share.map_or(0, |share| share.peak()), self.before.memory_peak_bytes),
+            memory_fixed_peak_bytes: peak(
+                share.map_or(0, |share| share.fixed_peak()),
+                self.before.memory_fixed_peak_bytes,
+            ),
         }
     }
 
@@ -313,7 +322,10 @@ impl Drop for Query {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+
     use super::*;
+    use crate::memory::Ledger;
 
     #[test]
     fn run_is_known_while_a_handle_lives() {
@@ -326,6 +338,27 @@ mod tests {
         assert_eq!(register.active(), ["a"]);
         drop(second);
         assert!(register.active().is_empty());
+    }
+
+    #[test]
+    fn what_a_run_did_is_added_up_over_its_stages() {
+        let register = Register::default();
+        for (rows, peak) in [(7, 300), (5, 100)] {
+            let stage = register.enter("q.1");
+            stage.add_rows(rows);
+            register.record_opened("q.1", "a".to_string(), 3);
+            let ledger = Ledger::new(1000);
+            let share = ledger.share("q.1", Some(peak));
+            let pool = Arc::clone(&share) as Arc<dyn MemoryPool>;
+            let held = MemoryConsumer::new("build").register(&pool);
+            held.try_grow(peak).unwrap();
+            drop(held);
+            stage.env(|| (share, Arc::default()));
+        }
+        let stats = register.stats().pop().unwrap();
+        assert_eq!((stats.rows_scanned, stats.bytes_opened), (12, 6));
+        assert_eq!((stats.memory_peak_bytes, stats.memory_fixed_peak_bytes), (300, 300));
+        assert_eq!(register.enter("q.2").stats(true).rows_scanned, 0);
     }
 
     #[test]
