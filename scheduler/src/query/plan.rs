@@ -26,7 +26,7 @@ use super::entry::over;
 use super::register::Entry;
 use super::run::Queries;
 use crate::admission::Who;
-use crate::admission::learned::fingerprint;
+use crate::admission::learned::{Usage, fingerprint};
 use crate::admission::queue::Demand;
 use crate::engine::choice::{Choice, Facts, choose};
 use crate::engine::{Mode, pipelined, staged};
@@ -114,7 +114,8 @@ impl Queries {
             return Err(Error::new(ErrorCode::LimitExceeded, message)
                 .with_hint("narrow the query, for instance by the column that the table is partitioned by"));
         }
-        let choice = self.choose(session, &plan, &estimate, need, statement, fingerprint);
+        let learned = self.inner.admission.learned().of(fingerprint);
+        let choice = self.choose(session, &plan, &estimate, need, statement, learned);
         let fits = match choice.mode {
             // What is small runs here as it would there.
             Mode::Local if first == Mode::Pipelined => !has_scalar_subquery(logical)?,
@@ -124,7 +125,7 @@ impl Queries {
             (_, (plan, config)) = self.plan_for(&state, logical, choice.mode, choice.spills).await?;
         }
         let schema = announced_schema(logical, &plan);
-        let demand = self.demand(pool, session.principal(), &choice, &estimate, need, fingerprint, &plan);
+        let demand = self.demand(pool, session.principal(), &choice, &estimate, need, learned, &plan);
         let again = (asked.is_none() && !estimate.scans.is_empty())
             .then(|| Box::new(Again { state, logical: logical.clone() }));
         metrics::phase("plan", began.elapsed());
@@ -179,7 +180,7 @@ impl Queries {
         estimate: &Estimate,
         need: MemoryNeed,
         statement: &str,
-        fingerprint: u64,
+        learned: Option<Usage>,
     ) -> Choice {
         let members = self.inner.members.alive();
         let smallest = members.iter().map(|member| member.memory_bytes).min().unwrap_or_default();
@@ -196,12 +197,7 @@ impl Queries {
             local_memory_bytes_max: self.inner.runtime.memory_bytes() / 100 * MEMORY_PERCENT_MAX,
             local_bytes_max: limits.local_bytes_max,
             staged_write_bytes_min: limits.staged_write_bytes_min,
-            ran_out: self
-                .inner
-                .admission
-                .learned()
-                .of(fingerprint)
-                .is_some_and(|usage| usage.careful_runs > 0),
+            ran_out: learned.is_some_and(|usage| usage.careful_runs > 0),
             executors: members.len(),
         })
     }
@@ -214,7 +210,7 @@ impl Queries {
         choice: &Choice,
         estimate: &Estimate,
         need: MemoryNeed,
-        fingerprint: u64,
+        learned: Option<Usage>,
         plan: &Arc<dyn ExecutionPlan>,
     ) -> Option<Demand> {
         if estimate.scans.is_empty() && is_made_of_nothing(plan) {
@@ -227,7 +223,6 @@ impl Queries {
             Mode::Local => (1, self.inner.runtime.cores()),
             _ => (members.len().max(1), members.iter().map(|member| member.cores).sum::<usize>().max(1)),
         };
-        let learned = admission.learned().of(fingerprint);
         // The guess counts only as far as nothing is known.
         let (fixed, spillable) = match learned {
             Some(usage) if usage.memory_bytes > 0 => {

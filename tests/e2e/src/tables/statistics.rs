@@ -36,7 +36,7 @@ async fn check() {
             continue;
         };
         let ctx = SessionContext::new_with_config_rt(config.clone(), shared.runtime.env());
-        let whole =
+        let (plan, whole) =
             match (pinned.plan_files(&[]).await, pinned.provider().scan(&ctx.state(), None, &[], None).await)
             {
                 (Ok(plan), Ok(whole)) if !plan.files.is_empty() => (plan, whole),
@@ -46,7 +46,6 @@ async fn check() {
                     continue;
                 }
             };
-        let (plan, whole) = whole;
         for file in &plan.files {
             let Some(statistics) = &file.statistics else { continue };
             let leaf = tarn_scan::with_groups(&whole, vec![vec![file.task.as_ref().clone()]]).unwrap();
@@ -71,12 +70,16 @@ async fn check() {
 }
 
 fn rows_fault(statistics: &Statistics, rows: usize) -> Option<String> {
-    let holds = match statistics.num_rows {
-        Precision::Exact(known) => known == rows,
-        Precision::Inexact(known) => known >= rows,
+    (!holds(&statistics.num_rows, rows)).then(|| format!("{rows} rows, said to be {:?}", statistics.num_rows))
+}
+
+/// Whether a count may be said of so many: one that is not exact is the most that there may be.
+fn holds(said: &Precision<usize>, seen: usize) -> bool {
+    match said {
+        Precision::Exact(said) => *said == seen,
+        Precision::Inexact(said) => *said >= seen,
         Precision::Absent => true,
-    };
-    (!holds).then(|| format!("{rows} rows, said to be {:?}", statistics.num_rows))
+    }
 }
 
 fn column_faults(column: &ArrayRef, known: &ColumnStatistics, file: &Statistics) -> Vec<String> {
@@ -86,12 +89,7 @@ fn column_faults(column: &ArrayRef, known: &ColumnStatistics, file: &Statistics)
         .map(|row| ScalarValue::try_from_array(column, row).unwrap())
         .collect();
     let nulls = column.len() - values.len();
-    let holds = match known.null_count {
-        Precision::Exact(count) => count == nulls,
-        Precision::Inexact(count) => count >= nulls,
-        Precision::Absent => true,
-    };
-    if !holds {
+    if !holds(&known.null_count, nulls) {
         faults.push(format!("{nulls} NULLs, said to be {:?}", known.null_count));
     }
     let all_null = known.null_count.get_value().is_some_and(|nulls| file.num_rows.get_value() == Some(nulls));

@@ -114,8 +114,8 @@ async fn a_bloom_filter_leaves_row_groups_out_by_field_id() {
     let table = Table::new(vec![field(2, "a", DataType::Int32), field(1, "b", DataType::Int32)])
         .file_with(vec![(field(1, "a", DataType::Int32), ints(values))], properties);
     let ctx = table.context(&[("datafusion.execution.parquet.pushdown_filters", "true")]);
-    assert_eq!(query(&ctx, "select b from t where b = 20").await.unwrap(), "20");
     let sql = "select b from t where b = 20";
+    assert_eq!(query(&ctx, sql).await.unwrap(), "20");
     assert_eq!(pruned(&ctx, sql, "row_groups_pruned_statistics").await, "5 total → 5 matched");
     assert_eq!(pruned(&ctx, sql, "row_groups_pruned_bloom_filter").await, "5 total → 1 matched");
     assert_eq!(query(&ctx, "select count(*) from t where a = 20").await.unwrap(), "0");
