@@ -1,7 +1,8 @@
 //! How an executor finds its schedulers and stays known to them.
 //!
 //! One loop a scheduler: register, give signs of life, and begin again when the scheduler has gone, or does
-//! not know us any more because it restarted. The first scheduler that answers tells the storage settings.
+//! not know us any more because it restarted. The first scheduler that answers tells the storage settings, and gives
+//! staged work; of its jobs' files it says which nobody needs any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tarn_runtime::control::messages::{HeartbeatRequest, RegisterReply, RegisterR
 use tarn_runtime::control::{Failure, MembershipClient};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::staged::JobFiles;
 
 /// Waits between attempts to reach a scheduler: doubled from one to the other.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -39,6 +42,8 @@ pub(crate) struct Membership {
     pub(crate) runtime: watch::Receiver<Option<Runtime>>,
     /// The first admission is left here.
     pub(crate) admission: Arc<watch::Sender<Option<Admission>>>,
+    /// The files of one scheduler's jobs, once there is a folder for them.
+    pub(crate) files: watch::Receiver<Option<JobFiles>>,
 }
 
 impl Membership {
@@ -51,7 +56,7 @@ impl Membership {
                 joined = self.join(&scheduler) => match joined {
                     Ok((client, reply)) => {
                         pause = PAUSE_MIN;
-                        match self.live(&client, &reply, &shutdown).await {
+                        match self.live(&scheduler, &client, &reply, &shutdown).await {
                             Some(reason) => reason,
                             None => return self.leave(&client).await,
                         }
@@ -95,6 +100,7 @@ impl Membership {
     /// Signs of life, until the executor stops (`None`) or the scheduler is lost.
     async fn live(
         &self,
+        scheduler: &str,
         client: &MembershipClient,
         reply: &RegisterReply,
         shutdown: &CancellationToken,
@@ -102,10 +108,19 @@ impl Membership {
         let interval = Duration::from_millis(reply.heartbeat_ms.max(10));
         let mut draining = self.draining.clone();
         loop {
-            let beat = client.heartbeat(self.beat());
+            let files = self.files.borrow().clone().filter(|files| files.scheduler() == scheduler);
+            let jobs = match &files {
+                Some(files) => files.jobs().await,
+                None => Vec::new(),
+            };
+            let beat = client.heartbeat(self.beat(jobs.clone()));
             let answer = tokio::time::timeout(interval * BEATS_UNANSWERED, beat).await;
             match answer {
-                Ok(Ok(reply)) if reply.known => {}
+                Ok(Ok(reply)) if reply.known => {
+                    if let Some(files) = files {
+                        files.remove(&jobs, &reply.jobs_over).await;
+                    }
+                }
                 Ok(Ok(_)) => match client.register(self.request.clone()).await {
                     Ok(_) => tracing::info!(executor = self.request.id, "joined the cluster again"),
                     Err(failure) => return Some(failure.to_string()),
@@ -121,7 +136,7 @@ impl Membership {
         }
     }
 
-    fn beat(&self) -> HeartbeatRequest {
+    fn beat(&self, jobs: Vec<String>) -> HeartbeatRequest {
         let runtime = self.runtime.borrow().clone();
         HeartbeatRequest {
             id: self.request.id.clone(),
@@ -129,6 +144,7 @@ impl Membership {
             queries_active: runtime.as_ref().map_or(0, |runtime| runtime.queries().active().len() as u32),
             memory_used_bytes: runtime.as_ref().map_or(0, |runtime| runtime.memory().used() as u64),
             runs: runtime.map_or_else(Vec::new, |runtime| runtime.queries().stats()),
+            jobs,
         }
     }
 
@@ -165,6 +181,7 @@ mod tests {
             draining,
             runtime: watch::channel(None).1,
             admission,
+            files: watch::channel(None).1,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(membership.keep(address.to_string(), stop.clone()));
@@ -203,7 +220,7 @@ mod tests {
 
         async fn heartbeat(&self, _: HeartbeatRequest) -> Result<HeartbeatReply, Failure> {
             let _ = self.calls.send("heartbeat");
-            Ok(HeartbeatReply { known: !std::mem::take(&mut *self.forget.lock()) })
+            Ok(HeartbeatReply { known: !std::mem::take(&mut *self.forget.lock()), ..Default::default() })
         }
 
         async fn leave(&self, _: String) -> Result<(), Failure> {

@@ -27,7 +27,7 @@ use crate::membership::{Admission, Membership};
 use crate::pipelined::Pipelined;
 use crate::server::{self, OnCpu};
 use crate::spill_folder::SpillFolder;
-use crate::staged::{self, Staged};
+use crate::staged::{self, JobFiles, Staged};
 use crate::storage;
 
 /// Between two looks at whether the last query has ended.
@@ -155,11 +155,13 @@ impl Executor {
         let (drain, draining) = watch::channel(false);
         let admission = Arc::new(watch::Sender::new(None));
         let mut admitted = admission.subscribe();
+        let (files, kept) = watch::channel(None);
         let membership = Membership {
             request: self.introduction(&runtime),
             draining,
             runtime: watch::channel(Some(runtime.clone())).1,
             admission,
+            files: kept,
         };
         for scheduler in self.config.schedulers.clone() {
             let keep = membership.clone().keep(scheduler, stop.clone());
@@ -174,8 +176,8 @@ impl Executor {
         };
         let served = match admission {
             Some(admission) => {
-                self.work(admission, runtime, router, flight, drain, probes, &mut servers, &stop, shutdown)
-                    .await
+                let parts = (runtime, router, flight);
+                self.work(admission, parts, drain, files, probes, &mut servers, &stop, shutdown).await
             }
             None => Ok(()),
         };
@@ -190,10 +192,9 @@ impl Executor {
     async fn work(
         &self,
         admission: Admission,
-        runtime: Runtime,
-        router: Option<Router>,
-        flight: TcpListener,
+        (runtime, router, flight): (Runtime, Option<Router>, TcpListener),
         drain: watch::Sender<bool>,
+        files: watch::Sender<Option<JobFiles>>,
         probes: Probes,
         servers: &mut JoinSet<Result<()>>,
         stop: &CancellationToken,
@@ -220,6 +221,7 @@ impl Executor {
             // Reached as we reached it: what the scheduler calls itself may mean something else here.
             let staged = self.staged(admission.scheduler, runtime.clone())?;
             services = services.add_service(staged.flight_service());
+            files.send_replace(Some(staged.files()));
             let stop = stop.clone();
             servers.spawn(async move {
                 staged.run(stop).await;

@@ -232,7 +232,7 @@ fn serve_cluster(
     let settings = RegistrationSettings { storage_json, staged_scheduler: address.to_string() };
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
-        .add_service(members.service(settings))
+        .add_service(members.service(settings, Arc::new(staged.clone())))
         .add_service(staged.service());
     Ok(async move {
         server

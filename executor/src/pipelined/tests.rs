@@ -360,7 +360,7 @@ impl Membership for Desk {
 
     async fn heartbeat(&self, request: HeartbeatRequest) -> Result<HeartbeatReply, Failure> {
         self.memory.lock().insert(request.id, request.memory_used_bytes);
-        Ok(HeartbeatReply { known: true })
+        Ok(HeartbeatReply { known: true, ..Default::default() })
     }
 
     async fn leave(&self, _: String) -> Result<(), Failure> {

@@ -52,6 +52,7 @@ use tonic::transport::{Channel, Endpoint};
 use tracing::{info, warn};
 
 use self::engine::Engine;
+pub(crate) use self::work_folder::JobFiles;
 use self::work_folder::WorkFolder;
 
 /// Largest message between schedulers and executors; plans with many files are large.
@@ -123,6 +124,11 @@ impl Staged {
         FlightServiceServer::new(BallistaFlightService::new(self.folder.path().to_string()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The files of the scheduler's jobs, to be told of those that are over.
+    pub(crate) fn files(&self) -> JobFiles {
+        self.folder.jobs(self.settings.scheduler.clone())
     }
 
     /// Registers with the scheduler and runs its tasks, over and over, until `shutdown`.

@@ -1,7 +1,9 @@
 //! The folder of one executor's shuffle files.
 //!
 //! Folders of several executors stand side by side, each locked by its process. A lock that
-//! can be taken belongs to an executor that is dead, and its folder is removed.
+//! can be taken belongs to an executor that is dead, and its folder is removed. In the folder
+//! each job has one of its own. The scheduler calls when a job is over; what that call did not
+//! reach (the executor was cut off, or a task still wrote) goes with a later sign of life.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 const LOCK_FILE: &str = ".lock";
+/// Most jobs that one sign of life asks about; the others are asked about later.
+const JOBS_MAX: usize = 256;
 
 /// A folder that is ours while this lives, and gone after.
 #[derive(Debug)]
@@ -42,6 +46,52 @@ impl WorkFolder {
     /// The folder.
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The jobs in it, which `scheduler` gave.
+    pub(super) fn jobs(&self, scheduler: String) -> JobFiles {
+        JobFiles { scheduler, folder: PathBuf::from(&self.path) }
+    }
+}
+
+/// The files of a scheduler's jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct JobFiles {
+    scheduler: String,
+    folder: PathBuf,
+}
+
+impl JobFiles {
+    /// Who gave the jobs, as the executor reaches it.
+    pub(crate) fn scheduler(&self) -> &str {
+        &self.scheduler
+    }
+
+    /// The jobs that have files.
+    pub(crate) async fn jobs(&self) -> Vec<String> {
+        let mut jobs = Vec::new();
+        let Ok(mut entries) = tokio::fs::read_dir(&self.folder).await else { return jobs };
+        while let Ok(Some(entry)) = entries.next_entry().await
+            && jobs.len() < JOBS_MAX
+        {
+            let is_folder = entry.file_type().await.is_ok_and(|kind| kind.is_dir());
+            if let (true, Ok(job)) = (is_folder, entry.file_name().into_string()) {
+                jobs.push(job);
+            }
+        }
+        jobs
+    }
+
+    /// Removes the files of those of `jobs` that the scheduler says are `over`.
+    pub(crate) async fn remove(&self, jobs: &[String], over: &[String]) {
+        // Only what was asked about: a name from outside is no path.
+        for job in jobs.iter().filter(|job| over.contains(job)) {
+            match tokio::fs::remove_dir_all(self.folder.join(job)).await {
+                Ok(()) => info!(job, "removed the files of a job that is over"),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => warn!(job, %error, "files of a job that is over cannot be removed"),
+            }
+        }
     }
 }
 
@@ -83,6 +133,29 @@ fn folder_name(id: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn files_of_a_job_that_is_over_go_and_others_stay() {
+        let parent = std::env::temp_dir().join(format!("tarn-work-{}", uuid::Uuid::new_v4()));
+        let folder = WorkFolder::create(&parent, "host#1").unwrap();
+        let files = folder.jobs("scheduler".to_string());
+        for file in ["a/1/data", "b/1/data"] {
+            let file = Path::new(folder.path()).join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "rows").unwrap();
+        }
+        std::fs::create_dir_all(parent.join("stranger")).unwrap();
+
+        let mut jobs = files.jobs().await;
+        jobs.sort();
+        assert_eq!(jobs, ["a", "b"]);
+        files.remove(&jobs, &["a".to_string(), "../stranger".to_string()]).await;
+
+        assert_eq!(files.jobs().await, ["b"]);
+        assert!(parent.join("stranger").exists());
+        drop(folder);
+        std::fs::remove_dir_all(parent).unwrap();
+    }
 
     #[test]
     fn folder_of_a_dead_executor_is_removed_and_that_of_a_live_one_kept() {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use credentials::Deliveries;
 pub use members::{Load, Member, Members, State};
-pub use service::RegistrationSettings;
+pub use service::{Jobs, RegistrationSettings};
 
 /// Section `cluster`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

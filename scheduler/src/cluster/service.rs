@@ -19,10 +19,18 @@ pub struct RegistrationSettings {
     pub staged_scheduler: String,
 }
 
+/// The staged engine's jobs, whose files executors keep.
+pub trait Jobs: Send + Sync {
+    /// Whether nobody will ask for the job's files any more. True of a job that was never heard of: its scheduler
+    /// is gone.
+    fn is_over(&self, job: &str) -> bool;
+}
+
 /// [`Members`] as a service.
 pub struct Service {
     members: Members,
     settings: RegistrationSettings,
+    jobs: Arc<dyn Jobs>,
     /// New with each start, so that executors notice a restart.
     scheduler_id: String,
 }
@@ -30,10 +38,11 @@ pub struct Service {
 impl Members {
     /// The service by which executors come, give signs of life and go. It must be reachable by executors
     /// and by nobody else.
-    pub fn service(&self, settings: RegistrationSettings) -> MembershipServer<Service> {
+    pub fn service(&self, settings: RegistrationSettings, jobs: Arc<dyn Jobs>) -> MembershipServer<Service> {
         MembershipServer::new(Arc::new(Service {
             members: self.clone(),
             settings,
+            jobs,
             scheduler_id: Uuid::now_v7().simple().to_string(),
         }))
     }
@@ -56,7 +65,8 @@ impl Membership for Service {
             Load { queries_active: request.queries_active, memory_used_bytes: request.memory_used_bytes };
         let known = self.members.heard(&request.id, request.draining, load);
         self.members.runs(&request.id, &request.runs);
-        Ok(HeartbeatReply { known })
+        let jobs_over = request.jobs.into_iter().filter(|job| self.jobs.is_over(job)).collect();
+        Ok(HeartbeatReply { known, jobs_over })
     }
 
     async fn leave(&self, id: String) -> Result<(), Failure> {
@@ -104,9 +114,17 @@ mod tests {
     async fn executor_registers_lives_and_leaves() {
         let members = Members::new(Default::default());
         let settings = RegistrationSettings { storage_json: "{}".into(), staged_scheduler: "h:1".into() };
-        let service = Service { members: members.clone(), settings, scheduler_id: "s".into() };
-        let beat = |id: &str| HeartbeatRequest { id: id.into(), queries_active: 3, ..Default::default() };
-        assert!(!service.heartbeat(beat("a")).await.unwrap().known);
+        let (jobs, scheduler_id) = (Arc::new(AllButOne), "s".into());
+        let service = Service { members: members.clone(), settings, jobs, scheduler_id };
+        let beat = |id: &str| HeartbeatRequest {
+            id: id.into(),
+            queries_active: 3,
+            jobs: vec!["lives".into(), "ended".into()],
+            ..Default::default()
+        };
+        let reply = service.heartbeat(beat("a")).await.unwrap();
+        assert!(!reply.known);
+        assert_eq!(reply.jobs_over, ["ended"]);
         let reply = service.register(request()).await.unwrap();
         assert_eq!((reply.storage_json.as_str(), reply.staged_scheduler.as_str()), ("{}", "h:1"));
         assert!(service.heartbeat(beat("a")).await.unwrap().known);
@@ -120,6 +138,14 @@ mod tests {
     async fn executor_of_another_version_is_refused() {
         assert!(member(RegisterRequest { version: "0.0.0".into(), ..request() }).is_err());
         assert!(member(RegisterRequest { flight_port: 70_000, ..request() }).is_err());
+    }
+
+    struct AllButOne;
+
+    impl Jobs for AllButOne {
+        fn is_over(&self, job: &str) -> bool {
+            job != "lives"
+        }
     }
 
     fn request() -> RegisterRequest {

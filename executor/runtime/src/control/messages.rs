@@ -93,6 +93,9 @@ pub struct HeartbeatRequest {
     /// The runs that have work there, and those that ended a moment ago.
     #[prost(message, repeated, tag = "5")]
     pub runs: Vec<RunStats>,
+    /// The staged engine's jobs whose files it keeps; only to the scheduler that gave them.
+    #[prost(string, repeated, tag = "6")]
+    pub jobs: Vec<String>,
 }
 
 /// Answer to a sign of life.
@@ -101,6 +104,9 @@ pub struct HeartbeatReply {
     /// Whether the scheduler knows the executor.
     #[prost(bool, tag = "1")]
     pub known: bool,
+    /// Those of the jobs that are over: nobody will ask for their files.
+    #[prost(string, repeated, tag = "2")]
+    pub jobs_over: Vec<String>,
 }
 
 /// The executor goes.

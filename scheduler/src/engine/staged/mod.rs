@@ -35,10 +35,12 @@ mod tests;
 mod watch;
 mod watchdog;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ballista_core::JobId;
 use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
 use ballista_scheduler::cluster::memory::InMemoryJobState;
 use ballista_scheduler::cluster::{BallistaCluster, ClusterState, JobState};
@@ -50,6 +52,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -60,6 +63,7 @@ pub use settings::{Config, planning};
 
 use self::cluster_state::Cluster;
 use super::{Engine, Execution, Mode};
+use crate::cluster::Jobs;
 use crate::error::{Error, Result};
 
 type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
@@ -80,6 +84,8 @@ struct Inner {
     cluster: Arc<Cluster>,
     jobs: Arc<dyn JobState>,
     clients: fetch::Clients,
+    /// The jobs that have a handle. Short critical sections only.
+    held: Mutex<HashSet<JobId>>,
     env: Arc<RuntimeEnv>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -123,6 +129,7 @@ impl Staged {
             cluster,
             jobs,
             clients: fetch::Clients::default(),
+            held: Mutex::default(),
             env,
             tracker: TaskTracker::new(),
             stop: shutdown,
@@ -169,6 +176,15 @@ impl Engine for Staged {
         let config = planning(execution.config, partitions);
         let plan = adapt::adapt(execution.plan, config.options())?;
         Ok(run::start(&self.inner, Execution { plan, config, ..execution }))
+    }
+}
+
+impl Jobs for Staged {
+    fn is_over(&self, job: &str) -> bool {
+        let job = JobId::from(job.to_string());
+        // A job runs before its handle is made, and may run on for a moment after the handle is gone.
+        let running = self.inner.server.state.task_manager.get_running_job_cache().contains_key(&job);
+        !running && !self.inner.held.lock().contains(&job)
     }
 }
 

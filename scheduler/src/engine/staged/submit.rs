@@ -2,7 +2,7 @@
 //!
 //! Status arrives on an in-process channel that is always drained. Dropping a [`Job`], at
 //! whatever point, ends it: it is cancelled if it runs, and its files are removed from the
-//! executors. The rule: no job outlives its handle by more than the reaper's patience.
+//! executors; what that does not reach goes with an executor's next sign of life. The rule: no job outlives its handle by more than the reaper's patience.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,7 @@ impl Job {
         let id = submitted.map_err(|error| {
             Failure::lasting(Error::internal("the staged engine took no job").with_source(error))
         })?;
+        inner.held.lock().insert(id.clone());
         debug!(query_id = name, job = %id, "job submitted");
         Ok(Self { inner: Arc::clone(inner), id, run_id, statuses: Some(statuses), ended: false })
     }
@@ -169,6 +170,7 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         let Some(statuses) = self.statuses.take() else { return };
+        self.inner.held.lock().remove(&self.id);
         let reaper = Reaper {
             inner: Arc::clone(&self.inner),
             id: self.id.clone(),
