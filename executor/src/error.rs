@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
-use tarn_runtime::control::{Failure, code};
+use tarn_runtime::control::{Failure, code, is_disk_full};
 use tarn_scan::error::store_error;
 
 /// Result of this crate.
@@ -115,6 +115,7 @@ fn engine(error: &DataFusionError) -> Failure {
         DataFusionError::ArrowError(arrow, _) if matches!(arrow.as_ref(), ArrowError::IoError(..)) => {
             code::STORAGE_ERROR
         }
+        _ if is_disk_full(&text) => code::STORAGE_ERROR,
         DataFusionError::ParquetError(_) => code::CORRUPT_DATA,
         DataFusionError::Execution(_) | DataFusionError::ArrowError(..) | DataFusionError::Plan(_) => {
             code::INVALID_ARGUMENT
@@ -183,13 +184,18 @@ mod tests {
             (DataFusionError::External(Box::new(tonic::Status::unknown("h2"))), code::EXECUTOR_LOST),
             (DataFusionError::Execution("tcp connect error".into()), code::EXECUTOR_LOST),
             (DataFusionError::Internal("x".into()), code::INTERNAL),
-            (ArrowError::from(std::io::Error::from_raw_os_error(28)).into(), code::STORAGE_ERROR),
+            (DataFusionError::Execution(format!("{:?}", full_disk())), code::STORAGE_ERROR),
+            (ArrowError::from(full_disk()).into(), code::STORAGE_ERROR),
             (Failure::cancelled().into_datafusion(), code::CANCELLED),
             (ParquetError::External(Box::new(Failure::new("corrupt_data", "x"))).into(), code::CORRUPT_DATA),
         ];
         for (error, code) in cases {
             assert_eq!(failure(&error).code(), code, "{error}");
         }
+    }
+
+    fn full_disk() -> std::io::Error {
+        std::io::Error::from_raw_os_error(28)
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use arrow::error::ArrowError;
 use ballista_core::error::BallistaError;
 use datafusion::error::DataFusionError;
-use tarn_runtime::control::{Failure, code};
+use tarn_runtime::control::{Failure, code, is_disk_full};
 
 /// The error as the scheduler shall see it.
 pub(super) fn describe(error: DataFusionError) -> DataFusionError {
@@ -41,6 +41,8 @@ fn engine(error: &DataFusionError) -> Kind {
             Some(error) => ballista(error),
             None => Kind::Lasting(crate::error::failure(error)),
         },
+        // Ballista's writers print some of their errors into a text.
+        DataFusionError::Execution(text) if is_disk_full(text) => Kind::Broken(text.clone()),
         _ => Kind::Lasting(crate::error::failure(error)),
     }
 }
@@ -87,10 +89,12 @@ mod tests {
         let full = || ArrowError::from(std::io::Error::from_raw_os_error(28));
         let below = DataFusionError::ArrowError(Box::new(full()), None);
         let writer = DataFusionError::External(Box::new(BallistaError::ArrowError(Box::new(full()))));
-        for error in [below, writer] {
+        let text = BallistaError::IoError(std::io::Error::from_raw_os_error(28));
+        let printed = DataFusionError::Execution(format!("{text:?}"));
+        for error in [below, writer, printed] {
             let failed =
                 ballista_core::serde::protobuf::FailedTask::from(BallistaError::from(describe(error)));
-            assert!(failed.retryable && failed.error.contains("os error 28"), "{}", failed.error);
+            assert!(failed.retryable && is_disk_full(&failed.error), "{}", failed.error);
         }
     }
 }

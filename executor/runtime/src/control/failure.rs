@@ -33,6 +33,14 @@ pub mod code {
     pub const STORAGE_ERROR: &str = "storage_error";
 }
 
+/// How the operating system's code for a full disk is printed: for people, and for debugging.
+const DISK_FULL: [&str; 2] = ["os error 28)", "kind: StorageFull"];
+
+/// Whether the text of an error tells of a full disk: the engines keep some errors as text only.
+pub fn is_disk_full(text: &str) -> bool {
+    DISK_FULL.iter().any(|mark| text.contains(mark))
+}
+
 /// Begins a failure that is written into a text.
 const MARK: &str = "tarn-failure[";
 /// Longest message that crosses, in bytes: headers of a response are bounded.
@@ -154,6 +162,13 @@ fn reason(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_disk_is_told_in_both_spellings() {
+        let error = std::io::Error::from_raw_os_error(28);
+        assert!(is_disk_full(&error.to_string()) && is_disk_full(&format!("{error:?}")));
+        assert!(!is_disk_full(&std::io::Error::from_raw_os_error(2).to_string()));
+    }
 
     #[test]
     fn failure_survives_a_status() {

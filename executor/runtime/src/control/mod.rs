@@ -24,7 +24,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 
 pub use client::{ControlClient, MembershipClient, connect};
-pub use failure::{Failure, code};
+pub use failure::{Failure, code, is_disk_full};
 pub use server::{ControlServer, MembershipServer};
 
 use messages::{

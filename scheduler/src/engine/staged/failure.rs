@@ -4,6 +4,8 @@
 //! and message into it; what carries no such mark came from Ballista itself and is told by
 //! the few phrases that it uses for lost work.
 
+use tarn_runtime::control::is_disk_full;
+
 use crate::error::{Error, ErrorCode};
 
 /// Begins the code and message that an executor wrote.
@@ -26,9 +28,6 @@ pub(super) struct Failure {
     /// Another attempt may succeed.
     pub(super) passing: bool,
 }
-
-/// How the operating system's code for a full disk is printed.
-const DISK_FULL: &str = "os error 28)";
 
 impl Failure {
     /// A failure that the next attempt would meet again.
@@ -55,7 +54,7 @@ pub(super) fn of_job(text: &str) -> Failure {
         let error = Error::new(ErrorCode::ExecutorLost, "an executor was lost during the query");
         return Failure::passing(error.with_source(text));
     }
-    if text.contains(DISK_FULL) {
+    if is_disk_full(text) {
         let error = Error::new(ErrorCode::StorageError, "the disk of an executor is full");
         return Failure::lasting(error.with_source(text));
     }
