@@ -6,8 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// What is quieted unless the filter names it: libraries that talk at `info`.
-const QUIET: &str = "ballista_core=warn,ballista_scheduler=warn,ballista_executor=warn,datafusion=warn,sqlx=warn,h2=warn,hyper=warn";
+/// What is quieted unless the filter names it: libraries that talk at `info`, and what Ballista warns of with every
+/// stage that spills or ends, which is no fault.
+const QUIET: &str = "ballista_core=warn,ballista_core::execution_plans=error,ballista_scheduler=warn,\
+    ballista_scheduler::state=error,ballista_executor=warn,datafusion=warn,sqlx=warn,h2=warn,hyper=warn";
 
 /// Begins logging. Called once, before anything else runs.
 pub fn start(config: &Log) {
