@@ -21,6 +21,9 @@ const FIRST_BYTES: usize = 2 << 20;
 /// The operator that hands its groups on when it is refused memory, and then asks at once for what its emptied table
 /// still takes: refused again, it ends its query.
 const EMITTER: &str = "PartialHashAggregateStream";
+/// Operators that do not say that they can spill and yet hold little that must stay: what a sort merges in memory it
+/// would have spilled before, had it had less, and a merge join writes the rows of one key to disk.
+const YIELDING: [&str; 2] = ["ExternalSorterMerge", "SMJStream"];
 
 /// The memory of one run in this process. What it was promised is free again when it is dropped.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ struct Held {
     spillers: usize,
     spillable: usize,
     unspillable: usize,
+    /// The part of these that [`YIELDING`] ones hold.
+    yielding: usize,
     /// Emitters that were refused so many bytes just now, by the number of their consumer.
     refused: HashMap<usize, usize>,
 }
@@ -88,14 +93,17 @@ impl Share {
         self.ledger.limit(held.promise, held.sum().saturating_sub(held.promise))
     }
 
-    fn change(&self, held: &mut Held, can_spill: bool, change: impl Fn(usize) -> usize) {
+    fn change(&self, held: &mut Held, consumer: &MemoryConsumer, change: impl Fn(usize) -> usize) {
         let before = held.sum();
-        let part = if can_spill { &mut held.spillable } else { &mut held.unspillable };
+        let part = if consumer.can_spill() { &mut held.spillable } else { &mut held.unspillable };
         *part = change(*part);
+        if !consumer.can_spill() && YIELDING.iter().any(|name| consumer.name().starts_with(name)) {
+            held.yielding = change(held.yielding);
+        }
         let after = held.sum();
         self.ledger.moved(held.promise, before, after);
         self.peak.fetch_max(after, Ordering::Relaxed);
-        self.fixed_peak.fetch_max(held.unspillable, Ordering::Relaxed);
+        self.fixed_peak.fetch_max(held.unspillable.saturating_sub(held.yielding), Ordering::Relaxed);
     }
 }
 
@@ -120,13 +128,13 @@ impl MemoryPool for Share {
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         let mut held = self.held.lock();
-        self.change(&mut held, reservation.consumer().can_spill(), |bytes| bytes + additional);
+        self.change(&mut held, reservation.consumer(), |bytes| bytes + additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         let mut held = self.held.lock();
         held.refused.remove(&reservation.consumer().id());
-        self.change(&mut held, reservation.consumer().can_spill(), |bytes| bytes.saturating_sub(shrink));
+        self.change(&mut held, reservation.consumer(), |bytes| bytes.saturating_sub(shrink));
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
@@ -163,7 +171,7 @@ impl MemoryPool for Share {
                 human_readable_size(self.ledger.total())
             ));
         }
-        self.change(&mut held, can_spill, |bytes| bytes + additional);
+        self.change(&mut held, consumer, |bytes| bytes + additional);
         Ok(())
     }
 
@@ -254,6 +262,25 @@ mod tests {
         assert_eq!((run.fixed_peak(), run.peak()), (200 * MIB, 400 * MIB));
         drop(two);
         one.try_grow(100 * MIB).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_sort_holds_little_that_must_stay() {
+        use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+        use datafusion::prelude::{SessionConfig, SessionContext};
+
+        let ledger = Ledger::new(1000 * MIB);
+        let run = ledger.share("a", Some(400 * MIB));
+        let env = RuntimeEnvBuilder::new().with_memory_pool(pool(&run)).build_arc().unwrap();
+        let config =
+            SessionConfig::new().with_target_partitions(1).with_sort_spill_reservation_bytes(2 * MIB);
+        let ctx = SessionContext::new_with_config_rt(config, env);
+        let sql =
+            "select value, repeat('x', 30) || value as s from generate_series(1, 300000) order by s desc";
+        let rows = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+        assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 300_000);
+        assert!(run.peak() > 20 * MIB, "{}", run.peak());
+        assert!(run.fixed_peak() <= 4 * MIB, "{} of {}", run.fixed_peak(), run.peak());
     }
 
     #[test]
