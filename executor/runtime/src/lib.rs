@@ -25,6 +25,7 @@ pub mod options;
 pub mod placement;
 pub mod queries;
 mod runtime;
+mod spill;
 mod stream;
 
 pub use error::{Error, Result};

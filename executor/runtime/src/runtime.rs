@@ -27,7 +27,7 @@ use crate::control::Runner;
 use crate::error::{Error, Result};
 use crate::memory::{self, Ledger};
 use crate::options::{Priority, TarnOptions};
-use crate::{io_store, metrics, queries, stream};
+use crate::{io_store, metrics, queries, spill, stream};
 
 /// What DataFusion calls its folders under the spill folder.
 const SPILL_FOLDER_PREFIX: &str = "datafusion-";
@@ -134,7 +134,11 @@ impl Runtime {
             };
             let share = self.shared.memory.share(run.id(), asked);
             let memory_pool = Arc::clone(&share) as Arc<dyn MemoryPool>;
-            let env = RuntimeEnv { memory_pool, ..self.shared.env.as_ref().clone() };
+            let mut env = RuntimeEnv { memory_pool, ..self.shared.env.as_ref().clone() };
+            match spill::counted(&env.disk_manager, run.spilled()) {
+                Ok(disk) => env.disk_manager = Arc::new(disk),
+                Err(error) => tracing::warn!(%error, run = run.id(), "what it spills is not counted"),
+            }
             (share, Arc::new(env))
         })
     }

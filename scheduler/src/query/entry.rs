@@ -255,6 +255,7 @@ impl Entry {
             promised_bytes: status.promised_bytes,
             memory_bytes: sum(|stats| stats.memory_bytes),
             memory_peak_bytes: used.iter().map(|stats| stats.memory_peak_bytes).max().unwrap_or_default(),
+            spilled_bytes: sum(|stats| stats.spilled_bytes),
             attempts: status.attempts,
             code: status.code.map(|code| code.to_string()),
             error: status.error.clone(),

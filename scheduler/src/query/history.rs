@@ -57,6 +57,8 @@ pub struct Record {
     pub memory_bytes: u64,
     /// The most that it held in one process.
     pub memory_peak_bytes: u64,
+    /// Bytes that it wrote to disk for lack of memory, in all processes.
+    pub spilled_bytes: u64,
     /// Runs.
     pub attempts: u64,
     /// How it failed.

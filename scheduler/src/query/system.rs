@@ -87,6 +87,7 @@ fn queries(records: &[Record]) -> Vec<Column> {
         ("promised_bytes", count(all().map(|record| Some(record.promised_bytes)))),
         ("memory_bytes", count(all().map(|record| Some(record.memory_bytes)))),
         ("memory_peak_bytes", count(all().map(|record| Some(record.memory_peak_bytes)))),
+        ("spilled_bytes", count(all().map(|record| Some(record.spilled_bytes)))),
         ("attempts", count(all().map(|record| Some(record.attempts)))),
         ("code", text(all().map(|record| record.code.as_ref()))),
         ("error", text(all().map(|record| record.error.as_ref()))),
@@ -106,6 +107,7 @@ fn tasks(register: &Register) -> Vec<Column> {
         ("scanned_bytes", count(all().map(|task| Some(task.stats.bytes_opened)))),
         ("memory_bytes", count(all().map(|task| Some(task.stats.memory_bytes)))),
         ("memory_peak_bytes", count(all().map(|task| Some(task.stats.memory_peak_bytes)))),
+        ("spilled_bytes", count(all().map(|task| Some(task.stats.spilled_bytes)))),
     ]
 }
 

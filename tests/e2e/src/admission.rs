@@ -147,8 +147,13 @@ fn a_join_that_does_not_fit_is_run_again_in_stages_and_others_notice_nothing() {
         let lines = value(&mut connection, "select count(*) from tpch.lineitem").await;
         assert_eq!(heavy_rows[0][0], lines);
         others.join_all().await;
-        let how = "select mode, code from system.queries where sql like 'select count(*), sum(length%'";
+        let how = "select mode from system.queries where sql like 'select count(*), sum(length%'";
         assert_eq!(rows(&mut connection, how).await.text()[0][0], "staged");
+        let spilled = until(SEEN, async || {
+            let bytes = "select max(spilled_bytes) > 1000000 from system.queries where sql like 'select count(*), sum(length%'";
+            value(&mut cluster.connect().await, bytes).await == "true"
+        });
+        assert!(spilled.await, "{:?}", rows(&mut connection, "select * from system.tasks").await.text());
         // Asked for by name, the mode is followed, and what does not fit is an error of that query.
         let mut local = connect_in(&cluster, "local").await;
         let error = refused(&mut local, &heavy).await;

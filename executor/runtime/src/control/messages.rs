@@ -73,6 +73,9 @@ pub struct RunStats {
     /// The most bytes of memory that those of its operators held which cannot spill.
     #[prost(uint64, tag = "7")]
     pub memory_fixed_peak_bytes: u64,
+    /// Bytes that it wrote to disk for lack of memory.
+    #[prost(uint64, tag = "8")]
+    pub spilled_bytes: u64,
 }
 
 /// A sign of life.

@@ -68,6 +68,8 @@ pub struct Query {
     before: RunStats,
     rows_scanned: AtomicU64,
     bytes_opened: AtomicU64,
+    /// Bytes written to disk for lack of memory.
+    spilled: Arc<AtomicU64>,
     /// Files and ranges opened so far.
     opened: Mutex<Vec<String>>,
     /// Its memory, and the environment with it, once something runs.
@@ -108,6 +110,7 @@ impl Register {
             token: CancellationToken::new(),
             rows_scanned: AtomicU64::new(0),
             bytes_opened: AtomicU64::new(0),
+            spilled: Arc::default(),
             opened: Mutex::default(),
             env: OnceLock::new(),
             register: Arc::downgrade(&self.inner),
@@ -261,6 +264,11 @@ impl Query {
         self.rows_scanned.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// Where the bytes that it writes to disk for lack of memory are counted.
+    pub(crate) fn spilled(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.spilled)
+    }
+
     /// Its memory and its environment, made by the first who asks.
     pub(crate) fn env(&self, make: impl FnOnce() -> (Arc<Share>, Arc<RuntimeEnv>)) -> Arc<RuntimeEnv> {
         Arc::clone(&self.env.get_or_init(make).1)
@@ -289,6 +297,7 @@ impl Query {
                 share.map_or(0, |share| share.fixed_peak()),
                 self.before.memory_fixed_peak_bytes,
             ),
+            spilled_bytes: self.before.spilled_bytes + self.spilled.load(Ordering::Relaxed),
         }
     }
 
@@ -346,6 +355,7 @@ mod tests {
         for (rows, peak) in [(7, 300), (5, 100)] {
             let stage = register.enter("q.1");
             stage.add_rows(rows);
+            stage.spilled().fetch_add(rows, Ordering::Relaxed);
             register.record_opened("q.1", "a".to_string(), 3);
             let ledger = Ledger::new(1000);
             let share = ledger.share("q.1", Some(peak));
@@ -356,7 +366,7 @@ mod tests {
             stage.env(|| (share, Arc::default()));
         }
         let stats = register.stats().pop().unwrap();
-        assert_eq!((stats.rows_scanned, stats.bytes_opened), (12, 6));
+        assert_eq!((stats.rows_scanned, stats.bytes_opened, stats.spilled_bytes), (12, 6, 12));
         assert_eq!((stats.memory_peak_bytes, stats.memory_fixed_peak_bytes), (300, 300));
         assert_eq!(register.enter("q.2").stats(true).rows_scanned, 0);
     }
