@@ -120,10 +120,12 @@ fn simulate() -> Seen {
             let seconds = millis as f64 / 1000.0;
             // A fifth of the users sends to the heavier pool.
             let user = client % USERS;
+            let bytes = random.random_range(16 << 20..3 << 30);
             let demand = Demand {
                 pool: usize::from(user.is_multiple_of(5)),
                 user: format!("user {user}"),
-                bytes: random.random_range(16 << 20..3 << 30),
+                bytes,
+                bytes_min: bytes.min(MEMORY / 10),
                 seconds,
                 express: seconds < 0.05,
             };

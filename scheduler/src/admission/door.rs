@@ -15,7 +15,7 @@ use super::queue::{Bounds, Demand, Number, Offer, PoolState, Queue, Room};
 use crate::error::{Error, ErrorCode, Result};
 use crate::metrics;
 
-/// The part of the memory that one query of the express lane may ask for, in percent.
+/// The part of the memory that one query of the express lane is promised at most, in percent.
 const EXPRESS_QUERY_PERCENT: u64 = 20;
 /// How often those who wait are looked at although nobody ended: executors may have joined.
 const LOOK: Duration = Duration::from_millis(500);
@@ -132,11 +132,14 @@ impl Admission {
         Ok((at, &self.inner.pools.all()[at].name))
     }
 
-    /// Whether a query that is expected to take so many seconds and bytes goes by the express lane. Some that are
-    /// over soon ask for all memory there is: in the lane, everybody would wait for their end.
-    pub fn is_express(&self, seconds: f64, bytes: u64) -> bool {
-        seconds * 1000.0 < self.inner.config.express_ms as f64
-            && bytes <= self.bytes_max() / 100 * EXPRESS_QUERY_PERCENT
+    /// The bytes with which a query of the express lane may begin; none of one that does not go there. It goes there if
+    /// it is over soon. Asking for much memory, it must be known from its runs: it begins with a part and borrows the
+    /// rest, for it loses little if it must begin again; a guess may be wrong in both. For all that it asks for it
+    /// would wait as long as a heavy query runs, and in the lane everybody would wait with it.
+    pub fn express(&self, seconds: f64, is_known: bool, bytes: u64) -> Option<u64> {
+        let bytes_max = self.bytes_max() / 100 * EXPRESS_QUERY_PERCENT;
+        let is_short = seconds * 1000.0 < self.inner.config.express_ms as f64;
+        (is_short && (is_known || bytes <= bytes_max)).then_some(bytes.min(bytes_max))
     }
 
     /// Bytes that may be promised in each process now.
@@ -257,7 +260,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     fn demand(bytes: u64) -> Demand {
-        Demand { pool: 0, user: "ana".to_string(), bytes, seconds: 5.0, express: false }
+        Demand { pool: 0, user: "ana".to_string(), bytes, bytes_min: bytes, seconds: 5.0, express: false }
     }
 
     fn admission(config: Config) -> Admission {

@@ -16,6 +16,8 @@ const FORGET: f64 = 0.25;
 
 /// Runs for which it is remembered that a plan was out of memory: it may have been for lack of room, or for its data.
 const CAREFUL_RUNS: u8 = 16;
+/// The same for one that takes less than a second: it loses less by another try than by care.
+const CAREFUL_RUNS_SHORT: u8 = 2;
 
 /// What is known of plans, by their fingerprint.
 #[derive(Debug, Default)]
@@ -59,7 +61,9 @@ impl Learned {
 
     /// A run of a plan was out of memory.
     pub fn ran_out(&self, fingerprint: u64) {
-        self.change(fingerprint, |usage| usage.careful_runs = CAREFUL_RUNS);
+        self.change(fingerprint, |usage| {
+            usage.careful_runs = if usage.seconds < 1.0 { CAREFUL_RUNS_SHORT } else { CAREFUL_RUNS };
+        });
     }
 
     /// A run of a plan held so many bytes in one process, at most, `fixed` of them by operators that cannot spill.
@@ -129,6 +133,9 @@ mod tests {
             learned.took(1, Duration::from_secs(1));
         }
         assert_eq!(learned.of(1).unwrap().careful_runs, 0);
+        learned.took(2, Duration::from_millis(200));
+        learned.ran_out(2);
+        assert_eq!(learned.of(2).unwrap().careful_runs, CAREFUL_RUNS_SHORT);
     }
 
     #[test]

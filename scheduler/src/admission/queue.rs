@@ -33,6 +33,8 @@ pub struct Demand {
     pub user: String,
     /// Bytes of memory in each process.
     pub bytes: u64,
+    /// Bytes with which it may begin: of the express lane, that promises more only if there is more.
+    pub bytes_min: u64,
     /// Seconds that it is expected to run.
     pub seconds: f64,
     /// Whether it goes by the express lane.
@@ -228,7 +230,7 @@ impl Queue {
         // In their order but for pools that are full: one pool's bound must not stop another.
         let mut fitting = self.express.iter().copied().filter(|number| {
             let demand = &self.waiting[number].demand;
-            self.bytes + self.clamped(demand, room) <= room.bytes && self.pool_takes(demand, room)
+            self.bytes + self.least(demand, room) <= room.bytes && self.pool_takes(demand, room)
         });
         fitting.next()
     }
@@ -265,7 +267,24 @@ impl Queue {
         None
     }
 
-    /// Bytes that a query gets: no more than its lane and its pool may have at all.
+    /// Bytes with which a query may begin.
+    fn least(&self, demand: &Demand, room: Room) -> u64 {
+        let clamped = self.clamped(demand, room);
+        if demand.express { clamped.min(demand.bytes_min) } else { clamped }
+    }
+
+    /// Bytes that a query is promised that begins now. One of the express lane leaves the next as much as it must have
+    /// itself.
+    fn granted(&self, demand: &Demand, room: Room) -> u64 {
+        let (least, clamped) = (self.least(demand, room), self.clamped(demand, room));
+        let pool = &self.pools[demand.pool];
+        let pool_left =
+            (room.bytes / 100 * u64::from(pool.bounds.memory_percent)).saturating_sub(pool.state.bytes);
+        let left = room.bytes.saturating_sub(self.bytes).min(pool_left).saturating_sub(demand.bytes_min);
+        if demand.express { clamped.min(left).max(least) } else { clamped }
+    }
+
+    /// Bytes that a query gets at most: no more than its lane and its pool may have at all.
     fn clamped(&self, demand: &Demand, room: Room) -> u64 {
         let pool = room.bytes / 100 * u64::from(self.pools[demand.pool].bounds.memory_percent);
         let lane = match demand.express {
@@ -279,12 +298,12 @@ impl Queue {
         let pool = &self.pools[demand.pool];
         let bytes_max = room.bytes / 100 * u64::from(pool.bounds.memory_percent);
         pool.state.running < pool.bounds.running_max
-            && pool.state.bytes + self.clamped(demand, room) <= bytes_max
+            && pool.state.bytes + self.least(demand, room) <= bytes_max
     }
 
     fn start(&mut self, number: Number, room: Room) {
         let Some(mut demand) = self.take(number) else { return };
-        demand.bytes = self.clamped(&demand, room);
+        demand.bytes = self.granted(&demand, room);
         let pool = &mut self.pools[demand.pool];
         if !demand.express {
             let service = demand.seconds.max(SERVICE_MIN);
@@ -338,7 +357,7 @@ mod tests {
     }
 
     fn slow(pool: usize, user: &str, bytes: u64) -> Demand {
-        Demand { pool, user: user.to_string(), bytes, seconds: 1.0, express: false }
+        Demand { pool, user: user.to_string(), bytes, bytes_min: bytes, seconds: 1.0, express: false }
     }
 
     fn offer(queue: &mut Queue, demand: Demand, now: u64) -> Number {
@@ -471,6 +490,26 @@ mod tests {
         assert_eq!(admit(&mut queue, 0), [quick]);
         queue.ended(huge);
         assert_eq!(admit(&mut queue, 0), [next]);
+    }
+
+    #[test]
+    fn the_express_lane_promises_what_there_is_and_waits_for_a_part_only() {
+        let mut queue = Queue::new(vec![bounds(1.0)], 100);
+        let quick = |bytes| Demand { express: true, bytes_min: 200, ..slow(0, "c", bytes) };
+        let alone = offer(&mut queue, quick(900), 0);
+        let next = offer(&mut queue, quick(900), 0);
+        let third = offer(&mut queue, quick(900), 0);
+        assert_eq!(admit(&mut queue, 0), [alone, next]);
+        assert_eq!((queue.promised(alone), queue.promised(next)), (Some(800), Some(200)));
+        queue.ended(alone);
+        let heavy = offer(&mut queue, slow(0, "a", 600), 0);
+        assert_eq!(admit(&mut queue, 0), [third]);
+        assert_eq!(queue.promised(third), Some(600));
+        queue.ended(third);
+        assert_eq!(admit(&mut queue, 0), [heavy]);
+        let small = offer(&mut queue, Demand { express: true, bytes_min: 5, ..slow(0, "c", 5) }, 0);
+        assert_eq!(admit(&mut queue, 0), [small]);
+        assert_eq!(queue.promised(small), Some(5));
     }
 
     #[test]

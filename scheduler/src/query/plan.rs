@@ -235,14 +235,15 @@ impl Queries {
         let bytes = sum.saturating_add(sum / 4);
         let rows: u64 = estimate.scans.iter().map(|scan| scan.rows).sum();
         let scanned = (estimate.bytes() as f64 / BYTES_A_SECOND).max(rows as f64 / ROWS_A_SECOND);
-        let seconds = match learned {
-            Some(usage) if usage.seconds.is_finite() => usage.seconds,
-            _ if estimate.scans.is_empty() => f64::from(u32::MAX),
-            _ => UNKNOWN_FACTOR * scanned / cores as f64,
-        };
-        let express = admission.is_express(seconds, bytes);
+        let known = learned.map(|usage| usage.seconds).filter(|seconds| seconds.is_finite());
+        let seconds = known.unwrap_or(match estimate.scans.is_empty() {
+            true => f64::from(u32::MAX),
+            false => UNKNOWN_FACTOR * scanned / cores as f64,
+        });
+        let least = admission.express(seconds, known.is_some(), bytes);
+        let (bytes_min, express) = (least.unwrap_or(bytes), least.is_some());
         let seconds = seconds.min(3600.0);
-        Some(Demand { pool, user: user.to_string(), bytes, seconds, express })
+        Some(Demand { pool, user: user.to_string(), bytes, bytes_min, seconds, express })
     }
 }
 
