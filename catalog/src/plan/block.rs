@@ -322,7 +322,13 @@ fn add_file(builder: &mut Builder, file: &DataFile, head: &ManifestHead) {
 }
 
 pub(super) fn column_cell(bounds: &ColumnBounds, data_type: &DataType, rows: u64) -> Cell {
+    if rows == 0 {
+        return Cell::of_no_rows();
+    }
     let null_count = bounds.null_count.filter(|nulls| *nulls <= rows);
+    if null_count == Some(rows) {
+        return Cell { null_count, ..Cell::default() };
+    }
     // A file may hold NaN beside its bounds, and NaN is above every number: only a count of none makes them bounds.
     // Other writers have compared UUIDs as signed numbers.
     let usable = match data_type {
@@ -335,11 +341,26 @@ pub(super) fn column_cell(bounds: &ColumnBounds, data_type: &DataType, rows: u64
     }
     let (min, max) = (bounds.lower.clone().and_then(lower_bound), bounds.upper.clone().and_then(upper_bound));
     // A lower bound above the upper one tells that one of them is garbage, and not which.
-    if min.as_ref().zip(max.as_ref()).is_some_and(|(min, max)| min > max) {
+    let is_garbage = min.as_ref().zip(max.as_ref()).is_some_and(|(min, max)| min > max);
+    if is_garbage || are_of_milliseconds(&[&min, &max]) {
         return Cell { null_count, ..Cell::default() };
     }
     let attained = min.is_some() && max.is_some() && is_whole(data_type);
     Cell { min, max, null_count, attained }
+}
+
+/// Microseconds as which milliseconds until the year 2100 are taken: seven weeks.
+const MILLISECONDS_MAX: u64 = 4_102_444_800_000;
+
+/// Whether bounds of timestamps may be milliseconds. Some writers note those of imported files as they stand in the
+/// file, and that a file's rows are all of the weeks around New Year 1970 is less likely.
+fn are_of_milliseconds(bounds: &[&Option<ScalarValue>]) -> bool {
+    let mut known = bounds.iter().filter_map(|bound| bound.as_ref()).peekable();
+    known.peek().is_some()
+        && known.all(|bound| match bound {
+            ScalarValue::TimestampMicrosecond(Some(micros), _) => micros.unsigned_abs() <= MILLISECONDS_MAX,
+            _ => false,
+        })
 }
 
 /// Whether bounds of this type are written as they are: text and bytes are cut, floats have NaN and two zeros.
@@ -370,6 +391,8 @@ fn add_partition(
 ) {
     match (transform, value) {
         (Transform::Void, _) => {}
+        // It tells where the file stands, and of no row.
+        _ if rows == 0 => *cell = Cell::of_no_rows(),
         (_, None) => *cell = Cell { null_count: Some(rows), ..Cell::default() },
         (Transform::Identity, Some(value)) => {
             let Interval { min, max } = Interval::of(transform, value, source);

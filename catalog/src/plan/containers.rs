@@ -61,6 +61,11 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    /// Of a container without rows: whatever else is said of it is said of none.
+    pub(super) fn of_no_rows() -> Self {
+        Self { null_count: Some(0), ..Self::default() }
+    }
+
     /// Takes in other bounds that hold as well.
     pub(super) fn narrow(&mut self, min: Option<ScalarValue>, max: Option<ScalarValue>) {
         if let Some(min) = min

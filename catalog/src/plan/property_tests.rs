@@ -127,6 +127,19 @@ fn push(
     files: &mut Vec<DataFile>,
     batches: &mut Vec<RecordBatch>,
 ) {
+    if random.random_range(0..8) == 0 {
+        // Of a file without rows anything may be said.
+        let bounds = columns.iter().zip(1..).map(|(column, id)| (id, bounds(random, column)));
+        files.push(DataFile {
+            path: format!("{}.parquet", files.len()),
+            size_bytes: 1,
+            record_count: 0,
+            partition: partition.clone(),
+            columns: bounds.collect(),
+            ..DataFile::default()
+        });
+        batches.push(RecordBatch::new_empty(Arc::clone(&schema.arrow)));
+    }
     let bounds = columns.iter().zip(1..).map(|(column, id)| (id, bounds(random, column)));
     files.push(DataFile {
         path: format!("{}.parquet", files.len()),

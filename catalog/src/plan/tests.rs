@@ -263,6 +263,51 @@ fn statistics_are_exact_only_for_what_occurs() {
 }
 
 #[test]
+fn a_file_without_rows_says_nothing_of_any_value() {
+    let empty = |partition| DataFile {
+        record_count: 0,
+        ..file(
+            &[int(partition)],
+            &[(1, bounds(int(partition), int(partition), 0)), (2, bounds(int(0), int(99), 0))],
+        )
+    };
+    let nulls = ColumnBounds { null_count: Some(100), ..bounds(int(-7), int(77), 0) };
+    let files = vec![
+        empty(1),
+        file(&[int(4)], &[(1, bounds(int(4), int(4), 0)), (2, bounds(int(5), int(6), 0))]),
+        file(&[int(4)], &[(1, bounds(int(4), int(4), 0)), (2, nulls)]),
+        empty(9),
+    ];
+    let table = Table::new(&[("p", DataType::Int32), ("x", DataType::Int32)]).with(
+        spec(&[Transform::Identity]),
+        &[DataType::Int32, DataType::Int32],
+        files,
+    );
+    let plan = table.plan(&[]);
+    for (column, (min, max)) in plan.statistics.column_statistics.iter().zip([(4, 4), (5, 6)]) {
+        assert_eq!(column.min_value, Precision::Exact(ScalarValue::Int32(Some(min))));
+        assert_eq!(column.max_value, Precision::Exact(ScalarValue::Int32(Some(max))));
+    }
+    assert_eq!(plan.files[0].statistics.as_ref().unwrap().column_statistics[0].min_value, Precision::Absent);
+}
+
+#[test]
+fn bounds_that_may_be_milliseconds_are_no_bounds() {
+    let at = |micros| Some(ScalarValue::TimestampMicrosecond(Some(micros), None));
+    // As some writers note 2024-01-01 of files that they import; a value that stands for "never"; a real one.
+    let milliseconds = bounds(at(1_704_067_200_000), at(1_704_067_200_000), 0);
+    let never = bounds(at(0), Some(micros("2024-01-01T00:00:00")), 0);
+    let real = bounds(Some(micros("2024-01-01T00:00:00")), Some(micros("2024-01-02T00:00:00")), 0);
+    let files = [milliseconds, never, real].map(|bounds| file(&[], &[(1, bounds)])).to_vec();
+    let table = Table::new(&[("t", MICROS)]).with(unpartitioned(), &[MICROS], files);
+    assert_eq!(table.kept(col("t").gt(lit(micros("2024-01-01T12:00:00")))), [0, 2]);
+    assert_eq!(table.kept(col("t").lt(lit(micros("1969-01-01T00:00:00")))), [0]);
+    let plan = table.plan(&[]);
+    assert_eq!(plan.files[0].statistics.as_ref().unwrap().column_statistics[0].max_value, Precision::Absent);
+    assert!(!matches!(plan.statistics.column_statistics[0].max_value, Precision::Exact(_)));
+}
+
+#[test]
 fn bounds_of_a_column_that_a_filter_casts_are_not_told() {
     let noon = |text: &str| Some(micros(text));
     let files = vec![file(&[], &[(1, bounds(noon("2024-03-01T12:00:00"), noon("2024-03-03T12:00:00"), 0))])];

@@ -38,8 +38,8 @@ impl Whole {
     ) -> Self {
         // A container without values has no bounds, and needs none.
         let has_values = |index: &usize| {
-            let nulls = null_count.is_valid(*index).then(|| null_count.value(*index));
-            nulls.is_none() || rows.is_null(*index) || nulls != Some(rows.value(*index))
+            let told = |array: &UInt64Array| array.is_valid(*index).then(|| array.value(*index));
+            told(rows).is_none_or(|rows| rows > 0 && told(null_count) != Some(rows))
         };
         let has = |array: Option<&ArrayRef>, index| array.is_some_and(|array| array.is_valid(index));
         let with_values = || (0..rows.len()).filter(has_values);
