@@ -154,7 +154,7 @@ fn period(transform: Transform, value: &ScalarValue, source: &DataType) -> Optio
     // Old writers rounded towards zero, and so put what is before 1970 one period too late.
     let first = if number <= 0 { number - 1 } else { number };
     let min = start_micros(transform, first).and_then(|micros| at(micros, source));
-    let max = start_micros(transform, number + 1).and_then(|micros| at(micros - 1, source));
+    let max = start_micros(transform, number + 1).and_then(|micros| before(micros, source));
     Some(Interval { min, max })
 }
 
@@ -185,7 +185,20 @@ fn at(micros: i64, source: &DataType) -> Option<ScalarValue> {
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             Some(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()))
         }
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            Some(ScalarValue::TimestampNanosecond(Some(micros.checked_mul(1000)?), zone.clone()))
+        }
         _ => None,
+    }
+}
+
+/// The last value of a column's type before a moment.
+fn before(micros: i64, source: &DataType) -> Option<ScalarValue> {
+    match at(micros, source)? {
+        ScalarValue::TimestampNanosecond(Some(nanos), zone) => {
+            Some(ScalarValue::TimestampNanosecond(Some(nanos.checked_sub(1)?), zone))
+        }
+        _ => at(micros.checked_sub(1)?, source),
     }
 }
 
@@ -221,6 +234,17 @@ mod tests {
             let found = of(transform, ScalarValue::Int32(Some(number)), MICROS);
             assert_eq!(found, (Some(timestamp(first)), Some(timestamp(last))), "{transform}");
         }
+    }
+
+    #[test]
+    fn periods_of_nanoseconds_end_with_the_last_one() {
+        let nanos = |v| Some(ScalarValue::TimestampNanosecond(Some(v), None));
+        let source = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        let day = 86_400_000_000_000;
+        let found = of(Transform::Day, ScalarValue::Int32(Some(2)), source.clone());
+        assert_eq!(found, (nanos(2 * day), nanos(3 * day - 1)));
+        // Beyond what nanoseconds can say.
+        assert_eq!(of(Transform::Year, ScalarValue::Int32(Some(400)), source), (None, None));
     }
 
     #[test]
