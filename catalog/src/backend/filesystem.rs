@@ -200,7 +200,10 @@ impl FilesystemBackend {
         if is_name(&ident.table) && ident.schema.split('.').all(is_name) {
             for folder in self.folders_of(&ident.schema) {
                 if let Some(file) = self.current(&format!("{folder}/{}", ident.table)).await? {
-                    let metadata = self.files.metadata(&self.table_name(ident), &file, past).await?;
+                    // A folder that was deleted and made anew has files of the same names.
+                    let written = self.router.version(&file).await?;
+                    let name = self.table_name(ident);
+                    let metadata = self.files.metadata_written(&name, &file, &written, past).await?;
                     return Ok(LoadedTable { metadata_location: file, metadata });
                 }
             }
@@ -366,6 +369,19 @@ mod tests {
         file("00011-0b1e.metadata.json", 11);
         hint("00011-0b1e");
         assert_eq!(newest().await, 11, "the hint is a name");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_was_made_anew_is_another_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = open(folder.path());
+        let loaded = async || backend.load_present(&TableIdent::new("s", "t")).await.unwrap().metadata;
+        write(folder.path(), "s/t/metadata/v1.metadata.json", 1);
+        let first = loaded().await;
+        assert!(Arc::ptr_eq(&first, &loaded().await), "read once");
+        std::fs::remove_dir_all(folder.path().join("s/t")).unwrap();
+        write(folder.path(), "s/t/metadata/v1.metadata.json", 2);
+        assert_eq!((first.last_updated_ms(), loaded().await.last_updated_ms()), (1, 2));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Metadata, manifest lists and manifests, read once and decoded once.
 //!
-//! Keys are locations: a file of an Iceberg table never changes. Who asks for
+//! Keys are locations: a file of an Iceberg table never changes; of a table without a catalog, whose folder may be made
+//! anew, they tell also when its metadata was written. Who asks for
 //! a file that another is just reading waits for that one. Weights are the heap
 //! bytes of what was decoded, not the length of the file.
 
@@ -68,7 +69,18 @@ impl Files {
 
     /// The metadata in a file. A long past is not kept: who wants it waits for the file each time.
     pub(crate) async fn metadata(&self, table: &TableName, file: &str, past: Past) -> Result<Arc<Metadata>> {
-        self.metadata_from(table, file, past, self.read(table, file)).await
+        self.metadata_from(table, file, file, past, self.read(table, file)).await
+    }
+
+    /// The metadata in a file whose name another may have had before it; `written` tells them apart.
+    pub(crate) async fn metadata_written(
+        &self,
+        table: &TableName,
+        file: &str,
+        written: &str,
+        past: Past,
+    ) -> Result<Arc<Metadata>> {
+        self.metadata_from(table, file, &format!("{file}#{written}"), past, self.read(table, file)).await
     }
 
     /// The metadata in a file whose bytes came with an answer of the catalog.
@@ -79,13 +91,14 @@ impl Files {
         bytes: Bytes,
         past: Past,
     ) -> Result<Arc<Metadata>> {
-        self.metadata_from(table, file, past, async { Ok(bytes) }).await
+        self.metadata_from(table, file, file, past, async { Ok(bytes) }).await
     }
 
     async fn metadata_from(
         &self,
         table: &TableName,
         file: &str,
+        key: &str,
         past: Past,
         bytes: impl Future<Output = Result<Bytes>>,
     ) -> Result<Arc<Metadata>> {
@@ -94,8 +107,8 @@ impl Files {
             self.off_runtime(bytes.len(), move || Metadata::read(bytes, &table, &file, past)).await
         };
         match past {
-            Past::Named => self.metadata.get(file, parse).await,
-            Past::Whole => match self.metadata.cache.get(file).await.filter(|known| known.is_whole()) {
+            Past::Named => self.metadata.get(key, parse).await,
+            Past::Whole => match self.metadata.cache.get(key).await.filter(|known| known.is_whole()) {
                 Some(known) => Ok(known),
                 None => parse.await.map(Arc::new),
             },

@@ -150,6 +150,14 @@ impl Router {
         Ok(meta.size)
     }
 
+    /// A text that differs when an object has been written anew.
+    pub async fn version(&self, uri: &str) -> Result<String> {
+        let (store, path) = self.locate_uri(uri)?;
+        let meta = store.head(&path).await.map_err(|source| Error::store(uri, source))?;
+        let written = meta.last_modified.timestamp_micros();
+        Ok(format!("{}-{written}-{}", meta.size, meta.e_tag.or(meta.version).unwrap_or_default()))
+    }
+
     /// URIs and sizes of all objects below a folder, at any depth. A folder that does not exist is empty.
     pub async fn list(&self, prefix_uri: &str) -> Result<Vec<(String, u64)>> {
         let path = path_of(prefix_uri)?;
