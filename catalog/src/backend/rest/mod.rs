@@ -306,20 +306,18 @@ impl RestBackend {
 
     async fn renew(&self, ident: &TableIdent) -> Result<()> {
         let server = self.server().await?;
-        if !server.has_credentials_endpoint {
-            let answer = self.load(ident, None).await?;
-            return self.take_in(ident, &answer, Past::Named).await.map(drop);
+        if server.has_credentials_endpoint
+            && let Some((_, table)) = self.remembered(ident)
+        {
+            let path = format!("{}/credentials", server.table(&ident.schema, &ident.table));
+            let answer = server.client.send(Call::get(path)).await.map_err(|failure| self.failed(failure))?;
+            let found: LoadCredentials = answer.json().map_err(|failure| self.failed(failure))?;
+            if self.vended.renew(ident, &table.metadata, &server.storage, found.storage_credentials) {
+                return Ok(());
+            }
         }
-        let Some((_, table)) = self.remembered(ident) else {
-            let answer = self.load(ident, None).await?;
-            return self.take_in(ident, &answer, Past::Named).await.map(drop);
-        };
-        let path = format!("{}/credentials", server.table(&ident.schema, &ident.table));
-        let answer = server.client.send(Call::get(path)).await.map_err(|failure| self.failed(failure))?;
-        let found: LoadCredentials = answer.json().map_err(|failure| self.failed(failure))?;
-        let parts = found.storage_credentials;
-        self.vended.put(ident, &table.metadata, &server.storage, Default::default(), parts);
-        Ok(())
+        let answer = self.load(ident, None).await?;
+        self.take_in(ident, &answer, Past::Named).await.map(drop)
     }
 
     /// Sends requirements and updates of one table, which may be about to be made.

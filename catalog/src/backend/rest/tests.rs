@@ -228,6 +228,42 @@ async fn vended_keys_reach_the_router_and_are_renewed_before_they_expire() {
 }
 
 #[tokio::test]
+async fn renewed_keys_keep_the_settings_that_came_with_the_table() {
+    // What the table's configuration holds, and how often the table is loaded when its keys are due.
+    let (settings, key) =
+        (json!({ "s3.endpoint": "http://store" }), json!({ "s3.session-token-expires-at-ms": "1" }));
+    for (config, parts, loads) in [(settings.clone(), 1, 1), (settings, 0, 2), (key, 1, 2)] {
+        let (renewed, expected) = (AtomicUsize::new(0), parts);
+        let server = Server::start(move |asked| {
+            let part = |left_ms: i64, key: &str| {
+                json!([{ "prefix": "s3://b/t", "config": { "s3.access-key-id": key, "s3.secret-access-key": "x",
+                    "s3.session-token-expires-at-ms": (now_ms() + left_ms).to_string() } }])
+            };
+            match asked.path.as_str() {
+                "/v1/config" => ok(json!({ "defaults": {}, "overrides": {}, "endpoints": [
+                    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials" ] })),
+                "/v1/namespaces/s/tables/t/credentials" => {
+                    renewed.fetch_add(1, Ordering::SeqCst);
+                    ok(json!({ "storage-credentials": if parts == 1 { part(3_600_000, "new") } else { json!([]) } }))
+                }
+                T => tagged(ok(loaded("s3://b/t", config.clone(), part(1, "old"))), "\"v1\""),
+                _ => not_found(),
+            }
+        })
+        .await;
+        let backend = server.backend(|_| {});
+        let table = backend.load_present(&t()).await.unwrap();
+        backend.renew_credentials().await;
+        let asked = server.asked().iter().filter(|asked| asked.path == T).count();
+        assert_eq!(asked, loads, "{expected} parts");
+        let exported: Value = serde_json::from_slice(&server.router.credentials().export().1).unwrap();
+        let known = exported["owners"]["c/s/t"].to_string();
+        assert!(loads == 2 || known.contains("http://store") && known.contains("new"), "{known}");
+        drop(table);
+    }
+}
+
+#[tokio::test]
 async fn keys_are_not_asked_for_if_the_configuration_says_so() {
     let server = Server::start(|asked| match asked.path.as_str() {
         "/v1/config" => config(),

@@ -37,8 +37,9 @@ pub(super) struct Vended {
     tables: Mutex<HashMap<TableIdent, Lease>>,
 }
 
-#[derive(Clone, Copy)]
 struct Lease {
+    /// What came for the table as a whole: settings, and keys that do not expire.
+    config: Vec<(String, Secret)>,
     renew_at_ms: Option<i64>,
     /// When that was last begun.
     tried: Option<Instant>,
@@ -60,8 +61,39 @@ impl Vended {
         config: Properties,
         parts: Vec<StorageCredential>,
     ) {
+        self.put_properties(ident, metadata, general, storage_properties(config), parts);
+    }
+
+    /// Takes in new keys for parts of storage. Says whether that is all that the table needs: a key that came for the
+    /// table as a whole and expires comes only with the table, and so does everything if there are no parts.
+    pub(super) fn renew(
+        &self,
+        ident: &TableIdent,
+        metadata: &Metadata,
+        general: &[(String, Secret)],
+        parts: Vec<StorageCredential>,
+    ) -> bool {
+        let Some(config) = self.tables.lock().get(ident).map(|lease| lease.config.clone()) else {
+            return false;
+        };
+        let whole = Credential { prefix: String::new(), properties: config.iter().cloned().collect() };
+        if parts.is_empty() || whole.expires_at_ms().is_some() {
+            return false;
+        }
+        self.put_properties(ident, metadata, general, config, parts);
+        true
+    }
+
+    fn put_properties(
+        &self,
+        ident: &TableIdent,
+        metadata: &Metadata,
+        general: &[(String, Secret)],
+        config: Vec<(String, Secret)>,
+        parts: Vec<StorageCredential>,
+    ) {
         let mut whole: BTreeMap<String, Secret> = general.iter().cloned().collect();
-        whole.extend(storage_properties(config));
+        whole.extend(config.iter().cloned());
         let folders = FOLDERS.iter().filter_map(|key| metadata.properties().get(*key));
         let own = folders.map(String::as_str).chain([metadata.location()]);
         let own = own.map(|folder| Credential { prefix: folder.to_owned(), properties: whole.clone() });
@@ -85,7 +117,7 @@ impl Vended {
             tables.retain(|_, lease| lease.used.elapsed() < IDLE_MAX / 24);
         }
         if tables.len() < TABLES_MAX {
-            tables.insert(ident.clone(), Lease { renew_at_ms, tried: None, used: Instant::now() });
+            tables.insert(ident.clone(), Lease { config, renew_at_ms, tried: None, used: Instant::now() });
         }
     }
 
