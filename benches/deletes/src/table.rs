@@ -89,9 +89,9 @@ impl Kind {
     /// What the time to that without deletes may be.
     pub fn bar(self) -> Option<f64> {
         match self {
-            Self::Equality => Some(1.5),
+            Self::Equality | Self::EqualityScattered | Self::EqualityText => Some(1.5),
             Self::Vectors => Some(1.1),
-            Self::None | Self::EqualityScattered | Self::EqualityText | Self::Positions => None,
+            Self::None | Self::Positions => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{HashMap, Result, internal_datafusion_err};
 
 use super::EqualityKey;
-use super::members::{Filter, Range};
+use super::members::{Filter, Numbers, Range};
 use crate::task::field_id;
 
 /// What an entry of a map of boxed keys takes beside the key: pointer, length, number, control byte, allocation.
@@ -61,6 +61,8 @@ struct Rows {
     converter: RowConverter,
     numbers: HashMap<Box<[u8]>, i64>,
     key_bytes: usize,
+    /// What is known of the columns that are numbers in memory: asked first, for it costs the least.
+    columns: Vec<(usize, Numbers)>,
     /// Of the columns of each key, until the filter is made of them.
     hashes: Vec<u64>,
     state: RandomState,
@@ -129,10 +131,7 @@ impl EqualityIndex {
     /// The columns in the index's types, with one NaN, and numbers as such.
     fn normalised(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         match &self.keys {
-            Keys::Integers(_) => {
-                let column = as_type(&columns[0], &self.types[0])?;
-                Ok(vec![cast(&column, &DataType::Int64)?])
-            }
+            Keys::Integers(_) => Ok(vec![as_numbers(&as_type(&columns[0], &self.types[0])?)?]),
             Keys::Rows(_) => normalised(columns, &self.types),
         }
     }
@@ -195,10 +194,12 @@ impl Integers {
 
 impl Rows {
     fn new(types: &[DataType]) -> Result<Self> {
+        let number = |(column, data_type)| is_integer(data_type).then(|| (column, Numbers::default()));
         Ok(Self {
             converter: row_converter(types)?,
             numbers: HashMap::default(),
             key_bytes: 0,
+            columns: types.iter().enumerate().filter_map(number).collect(),
             hashes: Vec::new(),
             state: RandomState::default(),
             filter: None,
@@ -208,6 +209,9 @@ impl Rows {
     fn insert(&mut self, columns: &[ArrayRef], sequence_number: i64) -> Result<()> {
         let keys = self.converter.convert_columns(columns)?;
         let hashes = self.hashes_of(columns, keys.num_rows())?;
+        for (column, numbers) in &mut self.columns {
+            numbers.insert(as_numbers(&columns[*column])?.as_primitive());
+        }
         for (row, hash) in keys.iter().zip(hashes) {
             match self.numbers.get_mut(row.data()) {
                 Some(highest) => *highest = sequence_number.max(*highest),
@@ -223,24 +227,29 @@ impl Rows {
 
     fn finish(&mut self) {
         self.filter = Some(Filter::new(std::mem::take(&mut self.hashes).into_iter()));
+        for (_, numbers) in &mut self.columns {
+            numbers.finish();
+        }
     }
 
-    /// The rows that are deleted. Only the keys of those that may be are put into the row format, for that takes
-    /// several times as long as to hash them.
+    /// The rows that are deleted. The keys of those only that may be by their numbers are hashed, and of these those
+    /// only that may be by their hash are put into the row format: each step takes several times as long as the one
+    /// before.
     fn gone(&self, columns: &[ArrayRef], rows: usize, data_sequence_number: i64) -> Result<BooleanBuffer> {
-        let candidates = match &self.filter {
-            Some(filter) => {
-                let hashes = self.hashes_of(columns, rows)?;
-                BooleanBuffer::collect_bool(rows, |row| filter.may_have(hashes[row]))
-            }
-            None => BooleanBuffer::new_set(rows),
-        };
+        let mut candidates = BooleanBuffer::new_set(rows);
+        for (column, numbers) in &self.columns {
+            candidates = &candidates & &numbers.candidates(as_numbers(&columns[*column])?.as_primitive());
+        }
+        if let Some(filter) = &self.filter {
+            let columns = chosen(columns, &candidates)?;
+            let hashes = self.hashes_of(&columns, candidates.count_set_bits())?;
+            let mut hashes = hashes.into_iter();
+            candidates = only(&candidates, |_| hashes.next().is_some_and(|hash| filter.may_have(hash)));
+        }
         if candidates.count_set_bits() == 0 {
             return Ok(candidates);
         }
-        let mask = BooleanArray::new(candidates.clone(), None);
-        let columns = columns.iter().map(|column| filter(column, &mask)).collect::<Result<Vec<_>, _>>()?;
-        let keys = self.converter.convert_columns(&columns)?;
+        let keys = self.converter.convert_columns(&chosen(columns, &candidates)?)?;
         let mut key = keys.iter();
         Ok(only(&candidates, |_| {
             let number = key.next().and_then(|key| self.numbers.get(key.data()));
@@ -259,7 +268,17 @@ impl Rows {
             + self.key_bytes
             + self.hashes.capacity() * size_of::<u64>()
             + self.filter.as_ref().map_or(0, Filter::heap_bytes)
+            + self.columns.iter().map(|(_, numbers)| numbers.heap_bytes()).sum::<usize>()
     }
+}
+
+/// The chosen rows.
+fn chosen(columns: &[ArrayRef], rows: &BooleanBuffer) -> Result<Vec<ArrayRef>> {
+    if rows.count_set_bits() == rows.len() {
+        return Ok(columns.to_vec());
+    }
+    let mask = BooleanArray::new(rows.clone(), None);
+    Ok(columns.iter().map(|column| filter(column, &mask)).collect::<Result<_, _>>()?)
 }
 
 /// Those of the rows of which it is so, asked in their order.
@@ -312,6 +331,11 @@ fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
         true => Ok(Arc::clone(column)),
         false => Ok(cast(column, data_type)?),
     }
+}
+
+/// A column of a type that is a number in memory, as numbers.
+fn as_numbers(column: &ArrayRef) -> Result<ArrayRef> {
+    Ok(cast(column, &DataType::Int64)?)
 }
 
 /// The columns in these types, with one NaN.
@@ -420,4 +444,45 @@ fn pruned(field: &Field, paths: &[&[i32]]) -> Field {
         other => other.clone(),
     };
     Field::new(field.name(), data_type, true).with_metadata(field.metadata().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BooleanArray, Int32Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn keys_of_several_columns_are_told_from_those_that_have_a_part_of_them() {
+        for step in [1, 1 << 20] {
+            let field = |name, data_type| Arc::new(Field::new(name, data_type, true));
+            let key = |field| EqualityKey { field, path: Vec::new() };
+            let keys = [field("n", DataType::Int32), field("s", DataType::Utf8)].map(key);
+            let mut index = EqualityIndex::new(&keys).unwrap();
+            let columns = |rows: &[(Option<i32>, Option<&str>)]| -> Vec<ArrayRef> {
+                let numbers = rows.iter().map(|(n, _)| n.map(|n| n * step)).collect::<Int32Array>();
+                let texts = rows.iter().map(|(_, s)| *s).collect::<StringArray>();
+                vec![Arc::new(numbers), Arc::new(texts)]
+            };
+            index.insert(&columns(&[(Some(1), Some("a")), (Some(900), Some("b"))]), 5).unwrap();
+            index.insert(&columns(&[(None, Some("c")), (Some(-7), None), (Some(1), Some("a"))]), 3).unwrap();
+            index.finish();
+            let rows = [
+                (Some(1), Some("a")),
+                (Some(1), Some("b")),
+                (Some(900), Some("b")),
+                (Some(2), Some("a")),
+                (None, Some("c")),
+                (None, Some("a")),
+                (None, None),
+                (Some(-7), None),
+                (Some(0), Some("c")),
+            ];
+            let left = |number| BooleanArray::new(index.kept(&columns(&rows), number).unwrap(), None);
+            let gone = |number| (0..rows.len()).filter(|row| !left(number).value(*row)).collect::<Vec<_>>();
+            assert_eq!(gone(2), [0, 2, 4, 7], "step {step}");
+            assert_eq!(gone(3), [0, 2], "step {step}");
+            assert_eq!(gone(5), [0_usize; 0], "step {step}");
+        }
+    }
 }

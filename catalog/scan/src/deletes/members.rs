@@ -5,6 +5,9 @@
 //! gave its rows, have a bit each, and the answer is exact; other keys share a filter, which says yes by chance to
 //! less than one in a hundred. The rule: never no for a key that is there.
 
+use arrow::array::{Array, Int64Array};
+use arrow::buffer::BooleanBuffer;
+
 /// Bits that one key may take before a bit for each number costs more than the index that it spares.
 const RANGE_BITS_PER_KEY: u128 = 64;
 /// Bits of the filter for each key.
@@ -82,6 +85,64 @@ impl Filter {
 
     pub(super) fn heap_bytes(&self) -> usize {
         self.words.len() * size_of::<u64>()
+    }
+}
+
+/// The values of one column of keys that have several.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    has_null: bool,
+    /// Until all keys are in.
+    values: Vec<i64>,
+    members: Option<Members>,
+}
+
+/// Numbers, exactly or nearly.
+#[derive(Debug)]
+enum Members {
+    Range(Range),
+    Filter(Filter),
+}
+
+impl Numbers {
+    pub(super) fn insert(&mut self, column: &Int64Array) {
+        self.has_null |= column.null_count() > 0;
+        self.values.extend(column.iter().flatten());
+    }
+
+    /// Says that all keys are in.
+    pub(super) fn finish(&mut self) {
+        let mut values = std::mem::take(&mut self.values);
+        values.sort_unstable();
+        values.dedup();
+        let filter = || Members::Filter(Filter::new(values.iter().map(|value| *value as u64)));
+        self.members = Some(Range::new(values.iter().copied()).map_or_else(filter, Members::Range));
+    }
+
+    /// The rows whose value is that of a key, and by chance some others.
+    pub(super) fn candidates(&self, column: &Int64Array) -> BooleanBuffer {
+        let (values, rows) = (column.values(), column.len());
+        let found = match &self.members {
+            Some(Members::Range(range)) => BooleanBuffer::collect_bool(rows, |row| range.has(values[row])),
+            Some(Members::Filter(filter)) => {
+                BooleanBuffer::collect_bool(rows, |row| filter.may_have(values[row] as u64))
+            }
+            None => BooleanBuffer::new_set(rows),
+        };
+        match column.nulls().filter(|nulls| nulls.null_count() > 0) {
+            Some(nulls) if self.has_null => &found | &!nulls.inner(),
+            Some(nulls) => &found & nulls.inner(),
+            None => found,
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.values.capacity() * size_of::<i64>()
+            + match &self.members {
+                Some(Members::Range(range)) => range.heap_bytes(),
+                Some(Members::Filter(filter)) => filter.heap_bytes(),
+                None => 0,
+            }
     }
 }
 
