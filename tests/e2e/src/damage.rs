@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tarn_client::Connection;
 use tarn_harness::fixtures::{self, Fixture};
 use tarn_harness::{Cluster, Data, Fault, run};
@@ -104,6 +105,39 @@ fn a_deletion_vector_whose_checksum_is_wrong_is_an_error() {
             std::fs::write(&puffin, bytes).unwrap();
         }
         check(&data, table, Allowed::Error).await;
+    });
+}
+
+#[test]
+fn an_encrypted_table_is_refused_by_name() {
+    run(async {
+        let table = "deletes.merge_on_read_v3";
+        let by_property = |metadata: &mut Value| metadata["properties"]["encryption.key-id"] = json!("a");
+        let by_snapshot = |metadata: &mut Value| {
+            metadata["encryption-keys"] = json!([{ "key-id": "a", "encrypted-key-metadata": "AAAA" }]);
+            for snapshot in metadata["snapshots"].as_array_mut().unwrap() {
+                snapshot["key-id"] = json!("a");
+            }
+        };
+        for mark in [by_property as fn(&mut Value), by_snapshot] {
+            let (folder, data) = fixtures::copy(table).await;
+            for file in files(&folder, |name| name.ends_with(".metadata.json")) {
+                let mut metadata: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+                mark(&mut metadata);
+                std::fs::write(&file, metadata.to_string()).unwrap();
+            }
+            let cluster = Cluster::one_process(&data).await;
+            let mut connection = cluster.connect().await;
+            for sql in ["select * from {t}", "select count(*) from {t}", "select * from {t} limit 1"] {
+                let sql = sql.replace("{t}", &format!("fixtures.{table}"));
+                let error = query(&mut connection, &sql).await.unwrap_err();
+                assert_eq!(crate::rows::code(&error), "not_supported", "{sql}: {}", describe(&error));
+                assert!(
+                    describe(&error).contains("encryption") && describe(&error).contains("merge_on_read_v3")
+                );
+            }
+            cluster.stop().await;
+        }
     });
 }
 
@@ -318,7 +352,7 @@ fn fixture(table: &str) -> Fixture {
 /// How many rows the writer says that the table has.
 fn answer(table: &str) -> usize {
     let path = fixtures::folder().join(format!("answers/{}.json", table.replace('.', "/")));
-    let answers: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let answers: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let all = answers["queries"].as_array().unwrap().iter().find(|query| query["sql"] == "select * from {t}");
     all.unwrap()["rows"].as_array().unwrap().len()
 }
