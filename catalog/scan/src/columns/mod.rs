@@ -61,6 +61,8 @@ enum Problem {
     Type { column: String, expected: String, found: String },
     /// A required column, or a required field inside one, of this id, is absent.
     Missing { column: String, id: Option<i32> },
+    /// One of its name is there without an id, beside others that have one.
+    WithoutId { column: String, id: Option<i32> },
     /// It is absent, and its default cannot be read.
     Default { column: String, reason: String },
     /// Legal, but not done yet.
@@ -68,12 +70,24 @@ enum Problem {
 }
 
 impl FileColumns {
+    /// Where a file has ids, what has none is none of the table's columns, and to be ignored. One that has the name of
+    /// a column which the file lacks may well be that: it is not read as NULL.
+    fn doubt_fields_without_ids(&mut self, scan: &TableScan) {
+        for field in self.schema.fields().iter().filter(|field| field_id(field).is_none()) {
+            let of_name = |index: &&usize| scan.schema.field(**index).name() == field.name();
+            if let Some(index) = self.absent.iter().find(of_name) {
+                let (column, id) = (field.name().clone(), field_id(scan.schema.field(*index)));
+                self.problems.push((*index, Problem::WithoutId { column, id }));
+            }
+        }
+    }
+
     /// Fails if one of the `used` table columns cannot be read. `constants` are ids with a value for this file.
     pub(crate) fn check(&self, scan: &TableScan, file: &str, used: &[bool], constants: &[i32]) -> Result<()> {
         let is_used = |index: &usize| used.get(*index).copied().unwrap_or(false);
         let is_given = |id: Option<i32>| id.is_some_and(|id| constants.contains(&id));
         let is_one = |(index, problem): &&(usize, Problem)| match problem {
-            Problem::Missing { id, .. } => is_used(index) && !is_given(*id),
+            Problem::Missing { id, .. } | Problem::WithoutId { id, .. } => is_used(index) && !is_given(*id),
             _ => is_used(index),
         };
         if let Some((_, problem)) = self.problems.iter().find(is_one) {
@@ -97,6 +111,10 @@ impl Problem {
                 Error::ColumnType { table, column, expected, found, file }
             }
             Self::Missing { column, .. } => Error::RequiredColumnMissing { table, column, file },
+            Self::WithoutId { column, .. } => {
+                let feature = format!("column {column:?} without a field id in a file that has some");
+                Error::NotSupported { table, feature, file }
+            }
             Self::Default { column, reason } => Error::DefaultValue { table, column, reason, file },
             Self::NotSupported { feature } => Error::NotSupported { table, feature, file },
         }
@@ -141,7 +159,8 @@ fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileC
         reason: format!("its schema cannot be understood: {error}"),
     };
     let own = schema.root_schema_ptr();
-    let identified = if rename::has_ids(&own) { own } else { identify(scan, &own, file)? };
+    let has_ids = rename::has_ids(&own);
+    let identified = if has_ids { own } else { identify(scan, &own, file)? };
     let shown = rename::to_table_names(&identified, &scan.schema).map_err(damaged)?;
     if let Some(id) = rename::duplicate_root_id(&shown) {
         return Err(damaged(parquet::errors::ParquetError::General(format!(
@@ -152,7 +171,11 @@ fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileC
         .then(|| Arc::new(SchemaDescriptor::new(Arc::clone(&shown))));
     let descriptor = renamed.as_ref().unwrap_or(schema);
     let stored = parquet_to_arrow_schema(descriptor, None).map_err(damaged)?;
-    Ok(match_columns(scan, &stored, types::Leaves::new(descriptor), renamed.clone()))
+    let mut columns = match_columns(scan, &stored, types::Leaves::new(descriptor), renamed.clone());
+    if has_ids {
+        columns.doubt_fields_without_ids(scan);
+    }
+    Ok(columns)
 }
 
 /// A file without ids is read by the table's name mapping. Without one, its columns are in tables of version 1 those

@@ -166,6 +166,20 @@ fn nested_fields_without_ids_are_refused_and_not_read_as_null() {
 }
 
 #[test]
+fn a_column_without_an_id_beside_others_that_have_one_is_refused_and_not_read_as_null() {
+    let file = "message m { optional int32 a = 1; optional int32 b; optional int32 c; }";
+    let table =
+        vec![field(1, "a", DataType::Int32), field(2, "b", DataType::Int32), field(3, "d", DataType::Int32)];
+    let found = columns(table.clone(), None, file).unwrap();
+    let scan = scan(table, None, 2);
+    let error = found.check(&scan, "s3://b/f", &[true, true, false], &[]).unwrap_err();
+    assert!(matches!(error, Error::NotSupported { .. }) && error.to_string().contains("\"b\""), "{error}");
+    // It is not asked for, the partition gives it, or the file has nothing of the kind.
+    found.check(&scan, "s3://b/f", &[true, false, true], &[]).unwrap();
+    found.check(&scan, "s3://b/f", &[true, true, true], &[2]).unwrap();
+}
+
+#[test]
 fn maps_and_structs_may_evolve_inside_and_required_fields_must_be_there() {
     let map = |value: Vec<Field>| {
         let value = field(3, "value", DataType::Struct(value.into()));

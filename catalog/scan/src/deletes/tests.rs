@@ -434,3 +434,13 @@ async fn what_does_not_fit_into_the_memory_pool_is_refused() {
     let error = loader.index(&lists[0]).await.unwrap_err();
     assert!(error.to_string().contains("deletes of table lake.db.t"), "{error}");
 }
+
+#[test]
+fn a_delete_by_a_dropped_field_of_a_struct_is_refused_by_name() {
+    let of = |child| field(1, "s", DataType::Struct(vec![field(child, "x", DataType::Int32)].into()));
+    let table = Table::new(vec![of(3)]);
+    let key = |child| EqualityKey { field: Arc::new(of(child)), path: vec![child] };
+    let error = KeyColumns::new(&table.scan, &[&[key(2)]], "s3://b/f.parquet").unwrap_err();
+    assert!(error.to_string().contains("a dropped field of column \"s\""), "{error}");
+    KeyColumns::new(&table.scan, &[&[key(3)]], "s3://b/f.parquet").unwrap();
+}
