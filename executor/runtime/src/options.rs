@@ -26,6 +26,8 @@ pub struct TarnOptions {
     pub memory_bytes: u64,
     /// How the run stands beside others at the processors.
     pub priority: Priority,
+    /// Whether what operators count is to be told.
+    pub analyze: bool,
 }
 
 /// How a run stands beside others at the processors: the shorter it is expected to be, the higher. Whatever the mix of
@@ -72,6 +74,7 @@ impl Default for TarnOptions {
             range_bytes_min: 4 << 20,
             memory_bytes: 0,
             priority: Priority::Middle,
+            analyze: false,
         }
     }
 }
@@ -108,6 +111,7 @@ impl ExtensionOptions for TarnOptions {
                 Some(priority) => self.priority = priority,
                 None => return config_err!("{value:?} is no priority for \"tarn.{key}\""),
             },
+            "analyze" => self.analyze = value == "true",
             _ => return config_err!("setting \"tarn.{key}\" is unknown"),
         }
         Ok(())
@@ -126,6 +130,7 @@ impl ExtensionOptions for TarnOptions {
             entry("range_bytes_min", self.range_bytes_min.to_string(), "bytes of a range of a file at least"),
             entry("memory_bytes", self.memory_bytes.to_string(), "bytes of memory promised in each process"),
             entry("priority", self.priority.as_str().to_string(), "how it stands at the processors"),
+            entry("analyze", self.analyze.to_string(), "whether what operators count is told"),
         ]
     }
 }

@@ -22,8 +22,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
 use tarn_runtime::Runtime;
+use tarn_runtime::control::messages::StageStats;
 use tarn_runtime::options::TarnOptions;
-use tarn_runtime::queries::{Guard, Query, Role};
+use tarn_runtime::queries::{Guard, Query, Role, operators};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,8 @@ impl ExecutionEngine for Engine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
-        let run_id = match TarnOptions::of(config).run_id {
+        let options = TarnOptions::of(config);
+        let run_id = match options.run_id {
             run_id if run_id.is_empty() => job_id.to_string(),
             run_id => run_id,
         };
@@ -76,6 +78,7 @@ impl ExecutionEngine for Engine {
         let plan = Guard::of(Arc::clone(&run), Role::Executor).with_token(token.clone()).apply(plan)?;
         let env = self.runtime.env_of(&run, config);
         let file = self.next_file.fetch_add(1, Ordering::Relaxed);
+        let analyzed = options.analyze.then(|| (stage_id, Arc::clone(&plan)));
         let inner = self.inner.create_query_stage_exec(
             job_id,
             stage_id,
@@ -86,7 +89,18 @@ impl ExecutionEngine for Engine {
             config,
         )?;
         let cpu = self.runtime.cpu_of(config).clone();
-        Ok(Arc::new(Task { inner, token, cpu, env, _run: run }))
+        Ok(Arc::new(Task { inner, token, cpu, env, run, analyzed }))
+    }
+}
+
+impl Task {
+    /// Notes what the operators counted, if that is asked for.
+    fn tell(&self) {
+        if let Some((stage, plan)) = &self.analyzed {
+            // Ballista's engine has a plan of its own, of the same form.
+            let operators = operators(plan.as_ref(), &self.inner.collect_plan_metrics());
+            self.run.add_stage(&StageStats { stage: *stage as u32, tasks: 1, operators });
+        }
     }
 }
 
@@ -97,8 +111,10 @@ struct Task {
     cpu: Handle,
     /// The run's own, with its share of the memory.
     env: Arc<RuntimeEnv>,
-    /// Keeps the run registered.
-    _run: Arc<Query>,
+    /// Held, so that the run stays registered.
+    run: Arc<Query>,
+    /// The stage and its plan, if what its operators count is to be told.
+    analyzed: Option<(usize, Arc<dyn ExecutionPlan>)>,
 }
 
 #[async_trait]
@@ -131,6 +147,7 @@ impl QueryStageExecutor for Task {
         match outcome {
             Ok(partitions) => {
                 stop.disarm();
+                self.tell();
                 Ok(partitions)
             }
             Err(error) => Err(failure::describe(error)),

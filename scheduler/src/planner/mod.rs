@@ -145,6 +145,7 @@ fn config(session: &Session, query_id: &QueryId, partitions: usize) -> SessionCo
         range_bytes_min: usual.range_bytes_min.min(settings.split_bytes()),
         memory_bytes: usual.memory_bytes,
         priority: usual.priority,
+        analyze: false,
     }
     .apply(&mut config);
     let equality_delete_bytes_max = settings.equality_delete_bytes();

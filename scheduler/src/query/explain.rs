@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::analyze::AnalyzeExec;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::sql::sqlparser::ast;
-use futures::StreamExt;
 use tarn_catalog::PinnedTable;
 
+use super::analyze;
 use super::answer::Rows;
 use super::bind::Pins;
 use super::parameters;
@@ -67,7 +64,7 @@ pub(super) async fn run(
     rows.extend(scans(&planned, &pins).await?);
     rows.extend(tasks(queries, &planned));
     if analyze {
-        rows.push(line("analyzed_plan", analyzed(queries, entry, planned, verbose).await?));
+        rows.push(line("analyzed_plan", analyze::analyzed(queries, entry, planned, verbose).await?));
     }
     Ok(Rows::text(["plan_type", "plan"], rows))
 }
@@ -167,62 +164,4 @@ fn placement(queries: &Queries, planned: &Planned) -> Vec<(String, Vec<String>, 
 fn short(uri: &str) -> String {
     let parts: Vec<_> = uri.rsplitn(3, '/').take(2).collect();
     parts.into_iter().rev().collect::<Vec<_>>().join("/")
-}
-
-/// Runs the plan and returns it with what its operators counted.
-async fn analyzed(queries: &Queries, entry: &Arc<Entry>, planned: Planned, verbose: bool) -> Result<String> {
-    if planned.choice.mode == Mode::Staged {
-        return Err(Error::not_supported("EXPLAIN ANALYZE in staged mode")
-            .with_hint("set execution_mode = 'pipelined'"));
-    }
-    let plan: Arc<dyn ExecutionPlan> = planned.plan;
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(AnalyzeExec::builder(verbose, true, plan, schema()).build());
-    let (mode, config) = (planned.choice.mode, &planned.config);
-    let mut stream = queries.execute(entry, mode, &plan, config, planned.demand, None, 1).await?;
-    let mut text = String::new();
-    while let Some(batch) = stream.next().await {
-        let batch = batch?;
-        let column = cast(batch.column(batch.num_columns() - 1), &DataType::Utf8)?;
-        text.extend(column.as_string::<i32>().iter().flatten());
-    }
-    Ok(with_estimates(text.trim_end()))
-}
-
-/// The engine's text with, of each operator's statistics, the rows alone that it was planned for: they stand beside
-/// those that it had, and the bounds of each column would hide both.
-fn with_estimates(text: &str) -> String {
-    let mut lines = text.lines();
-    let mut seen = Vec::new();
-    while let Some(line) = lines.next() {
-        let Some((operator, statistics)) = line.split_once(", statistics=[") else {
-            seen.push(line.to_string());
-            continue;
-        };
-        // A bound may be a text of several lines.
-        let mut last = line;
-        while !last.ends_with("]]") {
-            let Some(next) = lines.next() else { break };
-            last = next;
-        }
-        let rows = statistics.strip_prefix("Rows=").and_then(|rest| rest.split_once(','));
-        let count: String = rows.map_or("", |(rows, _)| rows).chars().filter(char::is_ascii_digit).collect();
-        let count = if count.is_empty() { "unknown" } else { &count };
-        seen.push(format!("{operator}, estimated_rows={count}"));
-    }
-    seen.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::with_estimates;
-
-    #[test]
-    fn estimates_stand_beside_what_was_counted() {
-        let text = "FilterExec: s = a, metrics=[output_rows=3], statistics=[Rows=Inexact(20), Bytes=Absent, \
-            [(Col[0]: Min=Exact(Utf8(\"x\ny\")) Max=Absent)]]\n  \
-            DataSourceExec: metrics=[output_rows=9], statistics=[Rows=Absent, Bytes=Absent, [(Col[0]:)]]";
-        let expected = "FilterExec: s = a, metrics=[output_rows=3], estimated_rows=20\n  \
-            DataSourceExec: metrics=[output_rows=9], estimated_rows=unknown";
-        assert_eq!(with_estimates(text), expected);
-    }
 }

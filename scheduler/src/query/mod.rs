@@ -5,6 +5,7 @@
 //! lives, `entry.rs` what is known of one, `history.rs` those before. The rule: nothing here knows Flight SQL, and nothing collects a stream without a
 //! byte bound beside it.
 
+mod analyze;
 pub mod answer;
 mod attempt;
 pub mod bind;

@@ -8,7 +8,7 @@ use tarn_harness::{Cluster, Data, run};
 use tarn_scheduler::admission::PoolConfig;
 use tokio::task::JoinSet;
 
-use crate::clusters::connect_in;
+use crate::clusters::{MODES, connect_in};
 use crate::rows::{self, Rows, code, collect, refused, rows, value};
 
 /// Would run for minutes: every pair of two tables, added up.
@@ -219,6 +219,31 @@ fn the_system_tables_tell_what_a_query_used() {
         let tasks = "select count(distinct t.executor) > 0 from system.tasks t join system.queries q using (query_id) \
                      where q.sql like 'select l_returnflag%'";
         assert_eq!(value(&mut connection, tasks).await, "true");
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn explain_analyze_adds_up_what_all_executors_counted() {
+    run(async {
+        let cluster = Cluster::distributed(Data::tpch().await, 2).await;
+        for mode in MODES {
+            let mut connection = connect_in(&cluster, mode).await;
+            let few = "from tpch.lineitem where l_quantity > 10";
+            let lines = value(&mut connection, &format!("select count(*) {few}")).await;
+            let sql = format!("explain analyze select l_returnflag, count(*) {few} group by l_returnflag");
+            let shown = rows(&mut connection, &sql).await.text();
+            let plan = &shown.iter().find(|row| row[0] == "analyzed_plan").unwrap()[1];
+            assert!(plan.contains("estimated_rows="), "{mode}: {plan}");
+            if mode == "staged" {
+                let line =
+                    |begin: &str| plan.lines().find(|line| line.trim_start().starts_with(begin)).unwrap();
+                assert!(plan.starts_with("stage 2 ("), "{plan}");
+                assert!(line("FilterExec").contains(&format!("output_rows={lines},")), "{lines}: {plan}");
+                assert!(line("AggregateExec: mode=FinalPartitioned").contains("output_rows=3,"), "{plan}");
+                assert!(line("DataSourceExec").contains("row_groups_pruned_statistics_matched="), "{plan}");
+            }
+        }
         cluster.stop().await;
     });
 }

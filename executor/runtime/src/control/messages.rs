@@ -76,6 +76,54 @@ pub struct RunStats {
     /// Bytes that it wrote to disk for lack of memory.
     #[prost(uint64, tag = "8")]
     pub spilled_bytes: u64,
+    /// What the operators of its stages counted, if it asked for that.
+    #[prost(message, repeated, tag = "9")]
+    pub stages: Vec<StageStats>,
+}
+
+/// What tasks of one stage counted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StageStats {
+    /// Its number.
+    #[prost(uint32, tag = "1")]
+    pub stage: u32,
+    /// Tasks that ended.
+    #[prost(uint32, tag = "2")]
+    pub tasks: u32,
+    /// Each before its inputs.
+    #[prost(message, repeated, tag = "3")]
+    pub operators: Vec<OperatorStats>,
+}
+
+/// What one operator counted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OperatorStats {
+    /// How many it has above it.
+    #[prost(uint32, tag = "1")]
+    pub depth: u32,
+    /// The operator in a line, cut if it is long.
+    #[prost(string, tag = "2")]
+    pub text: String,
+    /// Rows that it was planned for.
+    #[prost(uint64, optional, tag = "3")]
+    pub estimated_rows: Option<u64>,
+    /// By name.
+    #[prost(message, repeated, tag = "4")]
+    pub metrics: Vec<OperatorMetric>,
+}
+
+/// A number that an operator counted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OperatorMetric {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// A count, bytes, or nanoseconds.
+    #[prost(uint64, tag = "2")]
+    pub value: u64,
+    /// Whether it is nanoseconds.
+    #[prost(bool, tag = "3")]
+    pub is_time: bool,
 }
 
 /// A sign of life.

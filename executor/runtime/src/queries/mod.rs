@@ -6,7 +6,9 @@
 //! as long as any of its guarded nodes lives.
 
 mod guard;
+mod operators;
 mod register;
 
 pub use guard::{CancelExec, Guard, Role, guard};
+pub use operators::{merge, operators};
 pub use register::{Query, Register, Report};

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::messages::RunStats;
+use super::operators::merge;
+use crate::control::messages::{RunStats, StageStats};
 use crate::memory::Share;
 use crate::metrics::QUERIES_ACTIVE;
 
@@ -72,6 +73,8 @@ pub struct Query {
     spilled: Arc<AtomicU64>,
     /// Files and ranges opened so far.
     opened: Mutex<Vec<String>>,
+    /// What operators of its stages counted, if it asks for that.
+    stages: Mutex<Vec<StageStats>>,
     /// Its memory, and the environment with it, once something runs.
     env: OnceLock<(Arc<Share>, Arc<RuntimeEnv>)>,
     register: Weak<Inner>,
@@ -112,6 +115,7 @@ impl Register {
             bytes_opened: AtomicU64::new(0),
             spilled: Arc::default(),
             opened: Mutex::default(),
+            stages: Mutex::default(),
             env: OnceLock::new(),
             register: Arc::downgrade(&self.inner),
         });
@@ -269,6 +273,11 @@ impl Query {
         Arc::clone(&self.spilled)
     }
 
+    /// Notes what operators of a stage counted in a task.
+    pub fn add_stage(&self, stage: &StageStats) {
+        merge(&mut self.stages.lock(), stage);
+    }
+
     /// Its memory and its environment, made by the first who asks.
     pub(crate) fn env(&self, make: impl FnOnce() -> (Arc<Share>, Arc<RuntimeEnv>)) -> Arc<RuntimeEnv> {
         Arc::clone(&self.env.get_or_init(make).1)
@@ -286,6 +295,8 @@ impl Query {
     fn stats(&self, active: bool) -> RunStats {
         let share = self.env.get().map(|(share, _)| share);
         let peak = |now: usize, before: u64| before.max(now as u64);
+        let mut stages = self.before.stages.clone();
+        self.stages.lock().iter().for_each(|stage| merge(&mut stages, stage));
         RunStats {
             run_id: self.id.clone(),
             active,
@@ -298,6 +309,7 @@ impl Query {
                 self.before.memory_fixed_peak_bytes,
             ),
             spilled_bytes: self.before.spilled_bytes + self.spilled.load(Ordering::Relaxed),
+            stages,
         }
     }
 
