@@ -5,6 +5,7 @@
 //! changes which rows come out, never their names or types.
 
 mod constants;
+mod extremes;
 mod in_lists;
 mod members;
 mod multiplicity;
@@ -51,7 +52,8 @@ pub(super) fn of_optimizer() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub(super) fn of_physical_optimizer() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
         [Arc::new(constants::Constants), Arc::new(windows::Windows)];
-    let engine = PhysicalOptimizer::new().rules.into_iter().map(namesakes::Fenced::if_needed);
+    let engine = PhysicalOptimizer::new().rules.into_iter();
+    let engine = engine.map(extremes::Reserved::if_needed).map(namesakes::Fenced::if_needed);
     ours.into_iter().chain(engine).collect()
 }
 

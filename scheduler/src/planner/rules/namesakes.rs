@@ -22,7 +22,7 @@ use datafusion::physical_plan::filter_pushdown::{
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 /// The name of the engine's rules that push filters down.
-const PUSHDOWN: &str = "FilterPushdown";
+pub(super) const PUSHDOWN: &str = "FilterPushdown";
 
 /// One of the engine's rules that push filters down, between fences.
 #[derive(Debug)]
