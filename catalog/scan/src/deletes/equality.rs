@@ -7,15 +7,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, BooleanBufferBuilder, Int64Array, StructArray,
-    make_array,
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, StructArray, make_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
-use datafusion::common::{HashMap, Result, internal_datafusion_err};
+use datafusion::common::{HashMap, HashSet, Result, internal_datafusion_err};
 
 use super::EqualityKey;
 use super::members::{Filter, Numbers, Range};
@@ -23,8 +22,11 @@ use crate::task::field_id;
 
 /// What an entry of a map of boxed keys takes beside the key: pointer, length, number, control byte, allocation.
 const BOXED_ENTRY_BYTES: usize = 24 + 8 + 16;
-/// What an entry of a map of integers takes.
+/// What an entry of a map of integers takes, and one of a set.
 const INTEGER_ENTRY_BYTES: usize = 17;
+const MEMBER_BYTES: usize = 9;
+/// Part of the rows below which the keys of all that are left are compared: to hash them first would take as long.
+const FEW: usize = 8;
 
 /// Where a key is: a column, and positions that lead into structs below it.
 pub(super) type Place = (usize, Vec<usize>);
@@ -47,8 +49,10 @@ enum Keys {
 /// Keys of one column of a type that is a number in memory.
 #[derive(Debug, Default)]
 struct Integers {
-    /// By key. Empty if the range is there and all numbers are one.
+    /// By key. Empty if all numbers are one.
     numbers: HashMap<i64, i64>,
+    /// The keys if all numbers are one and there is no range: half as large, and so more of it is near.
+    members: HashSet<i64>,
     null: Option<i64>,
     /// Once all keys are in: one of the two.
     range: Option<Range>,
@@ -150,10 +154,14 @@ impl Integers {
 
     fn finish(&mut self, one_number: bool) {
         self.range = Range::new(self.numbers.keys().copied());
-        match &self.range {
-            Some(_) if one_number => self.numbers = HashMap::default(),
-            Some(_) => {}
-            None => self.filter = Some(Filter::new(self.numbers.keys().map(|key| *key as u64))),
+        if self.range.is_none() {
+            self.filter = Some(Filter::new(self.numbers.keys().map(|key| *key as u64)));
+        }
+        if one_number {
+            let numbers = std::mem::take(&mut self.numbers);
+            if self.range.is_none() {
+                self.members = numbers.into_keys().collect();
+            }
         }
     }
 
@@ -171,7 +179,12 @@ impl Integers {
         if let Some(nulls) = nulls {
             gone = &gone & nulls.inner();
         }
-        if !(all_newer && self.range.is_some()) {
+        if all_newer && self.numbers.is_empty() {
+            // A number that is the only one is above that of the file, or nobody asks.
+            if self.range.is_none() {
+                gone = only(&gone, |row| self.members.contains(&values[row]));
+            }
+        } else if !(all_newer && self.range.is_some()) {
             let is_gone = |row: usize| {
                 self.numbers.get(&values[row]).is_some_and(|number| *number > data_sequence_number)
             };
@@ -187,6 +200,7 @@ impl Integers {
 
     fn heap_bytes(&self) -> usize {
         self.numbers.capacity() * INTEGER_ENTRY_BYTES
+            + self.members.capacity() * MEMBER_BYTES
             + self.range.as_ref().map_or(0, Range::heap_bytes)
             + self.filter.as_ref().map_or(0, Filter::heap_bytes)
     }
@@ -240,7 +254,9 @@ impl Rows {
         for (column, numbers) in &self.columns {
             candidates = &candidates & &numbers.candidates(as_numbers(&columns[*column])?.as_primitive());
         }
-        if let Some(filter) = &self.filter {
+        if let Some(filter) = &self.filter
+            && candidates.count_set_bits() * FEW > rows
+        {
             let columns = chosen(columns, &candidates)?;
             let hashes = self.hashes_of(&columns, candidates.count_set_bits())?;
             let mut hashes = hashes.into_iter();
@@ -293,36 +309,7 @@ fn only(rows: &BooleanBuffer, mut is_so: impl FnMut(usize) -> bool) -> BooleanBu
     builder.finish()
 }
 
-/// Makes one column of the columns that deletes compare: equal where all of these are.
-#[derive(Debug)]
-pub(super) struct KeyEncoder {
-    types: Vec<DataType>,
-    converter: RowConverter,
-}
-
-impl KeyEncoder {
-    pub(super) fn new(keys: &[EqualityKey]) -> Result<Self> {
-        let types = keys.iter().map(leaf_type).collect::<Result<Vec<_>>>()?;
-        let converter = row_converter(&types)?;
-        Ok(Self { types, converter })
-    }
-
-    /// The keys of rows, behind a number that only rows of the same group have.
-    pub(super) fn encode(&self, group: u32, columns: &[ArrayRef]) -> Result<ArrayRef> {
-        let rows = self.converter.convert_columns(&normalised(columns, &self.types)?)?;
-        let mut keys = BinaryBuilder::with_capacity(rows.num_rows(), rows.size());
-        let mut key = Vec::new();
-        for row in &rows {
-            key.clear();
-            key.extend_from_slice(&group.to_be_bytes());
-            key.extend_from_slice(row.data());
-            keys.append_value(&key);
-        }
-        Ok(Arc::new(keys.finish()))
-    }
-}
-
-fn row_converter(types: &[DataType]) -> Result<RowConverter> {
+pub(super) fn row_converter(types: &[DataType]) -> Result<RowConverter> {
     Ok(RowConverter::new(types.iter().cloned().map(SortField::new).collect())?)
 }
 
@@ -339,7 +326,7 @@ fn as_numbers(column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// The columns in these types, with one NaN.
-fn normalised(columns: &[ArrayRef], types: &[DataType]) -> Result<Vec<ArrayRef>> {
+pub(super) fn normalised(columns: &[ArrayRef], types: &[DataType]) -> Result<Vec<ArrayRef>> {
     let column = |(column, data_type): (&ArrayRef, &DataType)| {
         let column = as_type(column, data_type)?;
         Ok(match data_type {
@@ -365,7 +352,7 @@ fn is_integer(data_type: &DataType) -> bool {
 }
 
 /// The type of what is compared.
-fn leaf_type(key: &EqualityKey) -> Result<DataType> {
+pub(super) fn leaf_type(key: &EqualityKey) -> Result<DataType> {
     let mut data_type = key.field.data_type();
     for id in &key.path {
         let child = child(data_type, *id).map(|(_, field)| field.data_type());

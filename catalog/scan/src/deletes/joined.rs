@@ -20,7 +20,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::scalar::ScalarValue;
 
-use super::equality::{KeyEncoder, delete_schema};
+use super::encoder::KeyEncoder;
+use super::equality::delete_schema;
 use super::filter::KEY_COLUMN;
 use super::{EqualityDeletes, EqualityKey};
 

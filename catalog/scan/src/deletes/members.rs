@@ -12,6 +12,8 @@ use arrow::buffer::BooleanBuffer;
 const RANGE_BITS_PER_KEY: u128 = 64;
 /// Bits of the filter for each key.
 const FILTER_BITS_PER_KEY: usize = 16;
+/// Numbers that may be kept more than once, until all are looked through.
+const REPEATS_MAX: usize = 64 << 10;
 /// 2^64 over the golden ratio: keys that follow a pattern are spread over all numbers when multiplied by it.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -94,6 +96,8 @@ pub(super) struct Numbers {
     has_null: bool,
     /// Until all keys are in.
     values: Vec<i64>,
+    /// How many of these, from the first, were distinct when that was last looked at.
+    distinct: usize,
     members: Option<Members>,
 }
 
@@ -108,13 +112,23 @@ impl Numbers {
     pub(super) fn insert(&mut self, column: &Int64Array) {
         self.has_null |= column.null_count() > 0;
         self.values.extend(column.iter().flatten());
+        // One key may be deleted many times: it is kept once.
+        if self.values.len() > 2 * self.distinct + REPEATS_MAX {
+            self.forget_repeats();
+        }
+    }
+
+    fn forget_repeats(&mut self) {
+        self.values.sort_unstable();
+        self.values.dedup();
+        self.values.shrink_to(self.values.len() + REPEATS_MAX);
+        self.distinct = self.values.len();
     }
 
     /// Says that all keys are in.
     pub(super) fn finish(&mut self) {
-        let mut values = std::mem::take(&mut self.values);
-        values.sort_unstable();
-        values.dedup();
+        self.forget_repeats();
+        let values = std::mem::take(&mut self.values);
         let filter = || Members::Filter(Filter::new(values.iter().map(|value| *value as u64)));
         self.members = Some(Range::new(values.iter().copied()).map_or_else(filter, Members::Range));
     }

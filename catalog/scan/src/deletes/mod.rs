@@ -14,6 +14,7 @@
 //! understood.
 
 mod cache;
+mod encoder;
 mod equality;
 mod filter;
 mod joined;
