@@ -72,11 +72,11 @@ enum Problem {
 impl FileColumns {
     /// Where a file has ids, what has none is none of the table's columns, and to be ignored. One that has the name of
     /// a column which the file lacks may well be that: it is not read as NULL.
-    fn doubt_fields_without_ids(&mut self, scan: &TableScan) {
-        for field in self.schema.fields().iter().filter(|field| field_id(field).is_none()) {
-            let of_name = |index: &&usize| scan.schema.field(**index).name() == field.name();
-            if let Some(index) = self.absent.iter().find(of_name) {
-                let (column, id) = (field.name().clone(), field_id(scan.schema.field(*index)));
+    fn doubt(&mut self, scan: &TableScan, without_ids: &[String]) {
+        for index in &self.absent {
+            let field = scan.schema.field(*index);
+            if without_ids.contains(field.name()) {
+                let (column, id) = (field.name().clone(), field_id(field));
                 self.problems.push((*index, Problem::WithoutId { column, id }));
             }
         }
@@ -161,6 +161,8 @@ fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileC
     let own = schema.root_schema_ptr();
     let has_ids = rename::has_ids(&own);
     let identified = if has_ids { own } else { identify(scan, &own, file)? };
+    // Told now: under the table's names none of these has one any more.
+    let without_ids = if has_ids { rename::names_without_ids(&identified) } else { Vec::new() };
     let shown = rename::to_table_names(&identified, &scan.schema).map_err(damaged)?;
     if let Some(id) = rename::duplicate_root_id(&shown) {
         return Err(damaged(parquet::errors::ParquetError::General(format!(
@@ -172,9 +174,7 @@ fn resolve(scan: &TableScan, schema: &SchemaDescPtr, file: &str) -> Result<FileC
     let descriptor = renamed.as_ref().unwrap_or(schema);
     let stored = parquet_to_arrow_schema(descriptor, None).map_err(damaged)?;
     let mut columns = match_columns(scan, &stored, types::Leaves::new(descriptor), renamed.clone());
-    if has_ids {
-        columns.doubt_fields_without_ids(scan);
-    }
+    columns.doubt(scan, &without_ids);
     Ok(columns)
 }
 

@@ -25,6 +25,13 @@ pub(super) fn has_ids(root: &TypePtr) -> bool {
         .any(|field| field.get_basic_info().has_id() || (field.is_group() && has_ids(field)))
 }
 
+/// The root columns that have no id.
+pub(super) fn names_without_ids(root: &TypePtr) -> Vec<String> {
+    let fields =
+        root.get_fields().iter().filter(|field| !field.get_basic_info().has_id() && !field.is_group());
+    fields.map(|field| field.name().to_owned()).collect()
+}
+
 /// The schema with ids for its root columns: 1, 2, 3 and so on, as tables once began.
 pub(super) fn with_ids_by_place(root: &TypePtr) -> Result<TypePtr> {
     let fields = root.get_fields().iter().zip(1..).map(|(field, id)| {
