@@ -349,18 +349,21 @@ pub(super) fn column_cell(bounds: &ColumnBounds, data_type: &DataType, rows: u64
     Cell { min, max, null_count, attained }
 }
 
-/// Microseconds as which milliseconds until the year 2100 are taken: seven weeks.
+/// Microseconds as which milliseconds until the year 2100 are taken: seven weeks. And until 9999, which stands for
+/// "never": eight years.
 const MILLISECONDS_MAX: u64 = 4_102_444_800_000;
+const NEVER_MAX: u64 = 253_402_300_799_999;
 
 /// Whether bounds of timestamps may be milliseconds. Some writers note those of imported files as they stand in the
-/// file, and that a file's rows are all of the weeks around New Year 1970 is less likely.
+/// file, and that a file's rows begin or end in the weeks around New Year 1970, and the others are not of today, is less
+/// likely.
 fn are_of_milliseconds(bounds: &[&Option<ScalarValue>]) -> bool {
-    let mut known = bounds.iter().filter_map(|bound| bound.as_ref()).peekable();
-    known.peek().is_some()
-        && known.all(|bound| match bound {
-            ScalarValue::TimestampMicrosecond(Some(micros), _) => micros.unsigned_abs() <= MILLISECONDS_MAX,
-            _ => false,
-        })
+    let micros = |bound: &ScalarValue| match bound {
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => Some(micros.unsigned_abs()),
+        _ => None,
+    };
+    let known: Vec<u64> = bounds.iter().filter_map(|bound| bound.as_ref().and_then(micros)).collect();
+    known.iter().any(|micros| *micros <= MILLISECONDS_MAX) && known.iter().all(|micros| *micros <= NEVER_MAX)
 }
 
 /// Whether bounds of this type are written as they are: text and bytes are cut, floats have NaN and two zeros.

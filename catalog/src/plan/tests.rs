@@ -298,10 +298,14 @@ fn bounds_that_may_be_milliseconds_are_no_bounds() {
     let milliseconds = bounds(at(1_704_067_200_000), at(1_704_067_200_000), 0);
     let never = bounds(at(0), Some(micros("2024-01-01T00:00:00")), 0);
     let real = bounds(Some(micros("2024-01-01T00:00:00")), Some(micros("2024-01-02T00:00:00")), 0);
-    let files = [milliseconds, never, real].map(|bounds| file(&[], &[(1, bounds)])).to_vec();
+    // Milliseconds with a year 9999 or a year 1 among them.
+    let (last, first) = (at(253_402_300_799_000), at(-62_135_596_800_000));
+    let late = bounds(at(1_704_067_200_000), last, 0);
+    let early = bounds(first, at(1_704_067_200_000), 0);
+    let files = [milliseconds, never, real, late, early].map(|bounds| file(&[], &[(1, bounds)])).to_vec();
     let table = Table::new(&[("t", MICROS)]).with(unpartitioned(), &[MICROS], files);
-    assert_eq!(table.kept(col("t").gt(lit(micros("2024-01-01T12:00:00")))), [0, 2]);
-    assert_eq!(table.kept(col("t").lt(lit(micros("1969-01-01T00:00:00")))), [0]);
+    assert_eq!(table.kept(col("t").gt(lit(micros("2024-01-01T12:00:00")))), [0, 2, 3, 4]);
+    assert_eq!(table.kept(col("t").lt(lit(micros("1950-01-01T00:00:00")))), [0, 3, 4]);
     let plan = table.plan(&[]);
     assert_eq!(plan.files[0].statistics.as_ref().unwrap().column_statistics[0].max_value, Precision::Absent);
     assert!(!matches!(plan.statistics.column_statistics[0].max_value, Precision::Exact(_)));
