@@ -380,8 +380,8 @@ mod tests {
         let first = loaded().await;
         assert!(Arc::ptr_eq(&first, &loaded().await), "read once");
         std::fs::remove_dir_all(folder.path().join("s/t")).unwrap();
-        write(folder.path(), "s/t/metadata/v1.metadata.json", 2);
-        assert_eq!((first.last_updated_ms(), loaded().await.last_updated_ms()), (1, 2));
+        write(folder.path(), "s/t/metadata/v1.metadata.json", 22);
+        assert_eq!((first.last_updated_ms(), loaded().await.last_updated_ms()), (1, 22));
     }
 
     #[tokio::test]

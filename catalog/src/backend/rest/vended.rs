@@ -38,7 +38,7 @@ pub(super) struct Vended {
 }
 
 struct Lease {
-    /// What came for the table as a whole: settings, and keys that do not expire.
+    /// What came for the table as a whole: settings, and maybe keys.
     config: Vec<(String, Secret)>,
     renew_at_ms: Option<i64>,
     /// When that was last begun.
