@@ -67,15 +67,23 @@ async fn staged(queries: &Queries, entry: &Arc<Entry>, planned: Planned) -> Resu
     let ended = Instant::now();
     // One sign of life of each executor, which it may have just given, and the next.
     tokio::time::sleep(Duration::from_millis(2 * queries.inner.members.config().heartbeat_ms)).await;
-    let told = |stats: &RunStats| !stats.active;
-    while !entry.usage().values().all(told) && ended.elapsed() < TOLD_MAX {
+    loop {
+        let last = last_run(entry.usage().values());
+        if last.iter().all(|stats| !stats.active) || ended.elapsed() > TOLD_MAX {
+            let mut stages = Vec::new();
+            last.iter().flat_map(|stats| &stats.stages).for_each(|stage| merge(&mut stages, stage));
+            return Ok(shown(&stages));
+        }
         tokio::time::sleep(LOOK).await;
     }
-    let mut stages = Vec::new();
-    for stats in entry.usage().values() {
-        stats.stages.iter().for_each(|stage| merge(&mut stages, stage));
-    }
-    Ok(shown(&stages))
+}
+
+/// What was told of the last run: one before it lost an executor, and its rows do not count.
+fn last_run<'a>(told: impl Iterator<Item = &'a RunStats> + Clone) -> Vec<RunStats> {
+    let number =
+        |stats: &RunStats| stats.run_id.rsplit_once('.').and_then(|(_, number)| number.parse::<u32>().ok());
+    let last = told.clone().map(number).max().flatten();
+    told.filter(|stats| number(stats) == last).cloned().collect()
 }
 
 /// The stages, the last one first, as the plan reads.
@@ -84,7 +92,7 @@ fn shown(stages: &[StageStats]) -> String {
     for stage in stages.iter().rev() {
         let _ = writeln!(text, "stage {} ({} tasks)", stage.stage, stage.tasks);
         for operator in &stage.operators {
-            let indent = "  ".repeat(operator.depth as usize + 1);
+            let indent = "  ".repeat(operator.place.len() + 1);
             let estimated = operator.estimated_rows.map_or("unknown".to_string(), |rows| rows.to_string());
             let metrics: Vec<String> = operator.metrics.iter().map(metric).collect();
             let _ = writeln!(
@@ -138,16 +146,16 @@ mod tests {
     #[test]
     fn stages_are_shown_from_the_last_to_the_first() {
         let metric = |name: &str, value, is_time| OperatorMetric { name: name.to_string(), value, is_time };
-        let operator = |depth, text: &str, estimated_rows| OperatorStats {
-            depth,
+        let operator = |place: &[u32], text: &str, estimated_rows| OperatorStats {
+            place: place.to_vec(),
             text: text.to_string(),
             estimated_rows,
             metrics: vec![metric("elapsed_compute", 1_500, true), metric("output_rows", 3, false)],
         };
         let stage = |stage, operators| StageStats { stage, tasks: 2, operators };
         let stages = [
-            stage(1, vec![operator(0, "DataSourceExec: t", None)]),
-            stage(2, vec![operator(0, "SortExec", Some(7)), operator(1, "ShuffleReaderExec", None)]),
+            stage(1, vec![operator(&[], "DataSourceExec: t", None)]),
+            stage(2, vec![operator(&[], "SortExec", Some(7)), operator(&[0], "ShuffleReaderExec", None)]),
         ];
         let counted = "metrics=[elapsed_compute=1.5µs, output_rows=3]";
         let expected = format!(

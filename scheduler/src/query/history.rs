@@ -57,7 +57,7 @@ pub struct Record {
     pub memory_bytes: u64,
     /// The most that it held in one process.
     pub memory_peak_bytes: u64,
-    /// Bytes that it wrote to disk for lack of memory, in all processes.
+    /// Bytes that operators wrote to disk for lack of memory, in all processes; shuffles of a staged run apart.
     pub spilled_bytes: u64,
     /// Runs.
     pub attempts: u64,

@@ -73,7 +73,7 @@ pub struct RunStats {
     /// The most bytes of memory that those of its operators held which cannot spill.
     #[prost(uint64, tag = "7")]
     pub memory_fixed_peak_bytes: u64,
-    /// Bytes that it wrote to disk for lack of memory.
+    /// Bytes that operators wrote to disk for lack of memory; shuffles of a staged run write theirs apart.
     #[prost(uint64, tag = "8")]
     pub spilled_bytes: u64,
     /// What the operators of its stages counted, if it asked for that.
@@ -98,9 +98,9 @@ pub struct StageStats {
 /// What one operator counted.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OperatorStats {
-    /// How many it has above it.
-    #[prost(uint32, tag = "1")]
-    pub depth: u32,
+    /// Where it is in the plan: of each node from the root on, which of its inputs leads there.
+    #[prost(uint32, repeated, tag = "1")]
+    pub place: Vec<u32>,
     /// The operator in a line, cut if it is long.
     #[prost(string, tag = "2")]
     pub text: String,

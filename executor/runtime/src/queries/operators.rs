@@ -1,7 +1,7 @@
 //! What the operators of a stage counted, added up over its tasks and processes.
 //!
 //! Only a run that asks for it (`EXPLAIN ANALYZE`) has these. The rule: operators are told apart by their place in the
-//! plan; a task that lacks a branch of it adds nothing there.
+//! plan and their name; a task that lacks a branch of it adds nothing there.
 
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -13,17 +13,17 @@ use crate::control::messages::{OperatorMetric, OperatorStats, StageStats};
 /// Longest text of an operator, in characters: a scan of many files names them all.
 const TEXT_MAX: usize = 300;
 
-/// The operators of a plan, each before its inputs, with what they counted: `metrics` are in the same order.
+/// The operators of a plan, each before its inputs, with what they counted. `metrics` are those of all operators that have
+/// any, in the same order.
 pub fn operators(plan: &dyn ExecutionPlan, metrics: &[MetricsSet]) -> Vec<OperatorStats> {
     let mut found = Vec::new();
-    let mut metrics = metrics.iter();
-    add(plan, 0, &mut metrics, &mut found);
+    add(plan, &[], &mut metrics.iter(), &mut found);
     found
 }
 
 fn add<'a>(
     plan: &dyn ExecutionPlan,
-    depth: u32,
+    place: &[u32],
     metrics: &mut impl Iterator<Item = &'a MetricsSet>,
     found: &mut Vec<OperatorStats>,
 ) {
@@ -35,10 +35,11 @@ fn add<'a>(
     let statistics = StatisticsContext::new().compute(plan, &StatisticsArgs::new()).ok();
     let estimated_rows =
         statistics.and_then(|statistics| statistics.num_rows.get_value().map(|rows| *rows as u64));
-    let metrics_here = metrics.next().map(of_set).unwrap_or_default();
-    found.push(OperatorStats { depth, text, estimated_rows, metrics: metrics_here });
-    for child in plan.children() {
-        add(child.as_ref(), depth + 1, metrics, found);
+    let counted = plan.metrics().and_then(|_| metrics.next()).map(of_set).unwrap_or_default();
+    found.push(OperatorStats { place: place.to_vec(), text, estimated_rows, metrics: counted });
+    for (number, child) in plan.children().into_iter().enumerate() {
+        let place: Vec<u32> = place.iter().copied().chain([number as u32]).collect();
+        add(child.as_ref(), &place, metrics, found);
     }
 }
 
@@ -79,18 +80,13 @@ pub fn merge(known: &mut Vec<StageStats>, stage: &StageStats) {
         return;
     };
     same.tasks += stage.tasks;
-    let mut at = 0;
     for operator in &stage.operators {
-        // Tasks may lack a branch of the plan: what follows is found further on.
-        let place = same.operators[at..].iter().position(|known| is_same(known, operator));
-        match place {
-            Some(place) => {
-                at += place + 1;
-                add_up(&mut same.operators[at - 1], operator);
-            }
+        match same.operators.iter_mut().find(|known| is_same(known, operator)) {
+            Some(known) => add_up(known, operator),
             None => {
+                // Behind those before it, so that each is before its inputs.
+                let at = same.operators.partition_point(|known| known.place <= operator.place);
                 same.operators.insert(at, operator.clone());
-                at += 1;
             }
         }
     }
@@ -99,7 +95,7 @@ pub fn merge(known: &mut Vec<StageStats>, stage: &StageStats) {
 /// Whether both are one operator of the plan. Texts of scans differ by the files of a task.
 fn is_same(a: &OperatorStats, b: &OperatorStats) -> bool {
     let name = |operator: &OperatorStats| operator.text.split([':', ' ']).next().map(str::to_string);
-    a.depth == b.depth && name(a) == name(b)
+    a.place == b.place && name(a) == name(b)
 }
 
 fn add_up(known: &mut OperatorStats, other: &OperatorStats) {
@@ -124,13 +120,18 @@ mod tests {
         let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
         let mut stages = Vec::new();
         for rows in [10, 5] {
-            let sql = format!("select value % 3 as k, count(*) from generate_series(1, {rows}) group by k");
+            // A union with an input that counts nothing, before the one that does.
+            let sql = format!(
+                "select k, count(*) from (select 1 as k where false union all \
+                 select value % 3 as k from generate_series(1, {rows})) group by k"
+            );
             let plan = ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
             collect(std::sync::Arc::clone(&plan), ctx.task_ctx()).await.unwrap();
+            // As Ballista gathers them: of those that have any.
             let mut metrics = Vec::new();
-            let mut nodes = vec![plan.as_ref()];
+            let mut nodes: Vec<&dyn ExecutionPlan> = vec![plan.as_ref()];
             while let Some(node) = nodes.pop() {
-                metrics.push(node.metrics().unwrap_or_default());
+                metrics.extend(node.metrics());
                 nodes.extend(node.children().into_iter().rev().map(|child| child.as_ref()));
             }
             let operators = operators(plan.as_ref(), &metrics);
@@ -144,23 +145,26 @@ mod tests {
         };
         assert_eq!(rows("AggregateExec: mode=FinalPartitioned"), Some(6));
         assert_eq!(rows("LazyMemoryExec"), Some(15));
-        assert!(stage.operators[0].depth == 0 && stage.operators.iter().skip(1).all(|known| known.depth > 0));
+        assert!(stage.operators.is_sorted_by_key(|known| known.place.clone()));
     }
 
     #[test]
     fn a_branch_that_a_task_lacks_is_kept() {
-        let operator = |depth, text: &str, value| OperatorStats {
-            depth,
+        let operator = |place: &[u32], text: &str, value| OperatorStats {
+            place: place.to_vec(),
             text: text.to_string(),
             estimated_rows: None,
             metrics: vec![OperatorMetric { name: "output_rows".to_string(), value, is_time: false }],
         };
         let stage = |operators| StageStats { stage: 2, tasks: 1, operators };
         let mut known = Vec::new();
-        merge(&mut known, &stage(vec![operator(0, "Union", 1), operator(1, "A: x", 1)]));
-        merge(&mut known, &stage(vec![operator(0, "Union", 2), operator(1, "B", 2), operator(1, "A: y", 2)]));
+        let first = vec![operator(&[], "Union", 1), operator(&[0], "Empty", 0), operator(&[1], "Scan: b", 1)];
+        let second =
+            vec![operator(&[], "Union", 2), operator(&[0], "Scan: a", 2), operator(&[1], "Empty", 0)];
+        merge(&mut known, &stage(first));
+        merge(&mut known, &stage(second));
         let told: Vec<_> =
             known[0].operators.iter().map(|known| (&*known.text, known.metrics[0].value)).collect();
-        assert_eq!(told, [("Union", 3), ("B", 2), ("A: x", 3)]);
+        assert_eq!(told, [("Union", 3), ("Empty", 0), ("Scan: a", 2), ("Scan: b", 1), ("Empty", 0)]);
     }
 }
