@@ -12,6 +12,7 @@ use tarn_runtime::Runtime;
 use tarn_runtime::control::messages::{HeartbeatRequest, RegisterReply, RegisterRequest};
 use tarn_runtime::control::{Failure, MembershipClient};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::staged::JobFiles;
@@ -107,18 +108,20 @@ impl Membership {
     ) -> Option<String> {
         let interval = Duration::from_millis(reply.heartbeat_ms.max(10));
         let mut draining = self.draining.clone();
+        // Files are removed beside the signs of life: a disk may take its time.
+        let mut removals = JoinSet::new();
         loop {
             let files = self.files.borrow().clone().filter(|files| files.scheduler() == scheduler);
             let jobs = match &files {
-                Some(files) => files.jobs().await,
-                None => Vec::new(),
+                Some(files) if removals.is_empty() => files.jobs().await,
+                _ => Vec::new(),
             };
             let beat = client.heartbeat(self.beat(jobs.clone()));
             let answer = tokio::time::timeout(interval * BEATS_UNANSWERED, beat).await;
             match answer {
                 Ok(Ok(reply)) if reply.known => {
-                    if let Some(files) = files {
-                        files.remove(&jobs, &reply.jobs_over).await;
+                    if let Some(files) = files.filter(|_| !reply.jobs_over.is_empty()) {
+                        removals.spawn(async move { files.remove(&jobs, &reply.jobs_over).await });
                     }
                 }
                 Ok(Ok(_)) => match client.register(self.request.clone()).await {
@@ -130,7 +133,7 @@ impl Membership {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return None,
-                () = tokio::time::sleep(interval) => {}
+                () = tokio::time::sleep(interval) => while removals.try_join_next().is_some() {},
                 changed = draining.changed() => if changed.is_err() { return None },
             }
         }
@@ -165,7 +168,6 @@ mod tests {
     use tarn_runtime::control::{Membership as Service, MembershipServer};
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
-    use tokio::task::JoinSet;
     use tokio_stream::wrappers::TcpListenerStream;
 
     #[tokio::test]

@@ -8,12 +8,15 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 const LOCK_FILE: &str = ".lock";
 /// Most jobs that one sign of life asks about; the others are asked about later.
 const JOBS_MAX: usize = 256;
+/// How long the disk may take to name them.
+const LISTING_MAX: Duration = Duration::from_millis(500);
 
 /// A folder that is ours while this lives, and gone after.
 #[derive(Debug)]
@@ -67,8 +70,12 @@ impl JobFiles {
         &self.scheduler
     }
 
-    /// The jobs that have files.
+    /// The jobs that have files. None if the disk does not say in time.
     pub(crate) async fn jobs(&self) -> Vec<String> {
+        tokio::time::timeout(LISTING_MAX, self.listed()).await.unwrap_or_default()
+    }
+
+    async fn listed(&self) -> Vec<String> {
         let mut jobs = Vec::new();
         let Ok(mut entries) = tokio::fs::read_dir(&self.folder).await else { return jobs };
         while let Ok(Some(entry)) = entries.next_entry().await

@@ -21,9 +21,9 @@ pub struct RegistrationSettings {
 
 /// The staged engine's jobs, whose files executors keep.
 pub trait Jobs: Send + Sync {
-    /// Whether nobody will ask for the job's files any more. True of a job that was never heard of: its scheduler
+    /// Those of the jobs for whose files nobody will ask any more. Also those that were never heard of: their scheduler
     /// is gone.
-    fn is_over(&self, job: &str) -> bool;
+    fn over(&self, jobs: Vec<String>) -> Vec<String>;
 }
 
 /// [`Members`] as a service.
@@ -65,7 +65,7 @@ impl Membership for Service {
             Load { queries_active: request.queries_active, memory_used_bytes: request.memory_used_bytes };
         let known = self.members.heard(&request.id, request.draining, load);
         self.members.runs(&request.id, &request.runs);
-        let jobs_over = request.jobs.into_iter().filter(|job| self.jobs.is_over(job)).collect();
+        let jobs_over = if request.jobs.is_empty() { Vec::new() } else { self.jobs.over(request.jobs) };
         Ok(HeartbeatReply { known, jobs_over })
     }
 
@@ -143,8 +143,9 @@ mod tests {
     struct AllButOne;
 
     impl Jobs for AllButOne {
-        fn is_over(&self, job: &str) -> bool {
-            job != "lives"
+        fn over(&self, mut jobs: Vec<String>) -> Vec<String> {
+            jobs.retain(|job| job != "lives");
+            jobs
         }
     }
 

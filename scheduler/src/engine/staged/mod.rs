@@ -180,11 +180,15 @@ impl Engine for Staged {
 }
 
 impl Jobs for Staged {
-    fn is_over(&self, job: &str) -> bool {
-        let job = JobId::from(job.to_string());
+    fn over(&self, mut jobs: Vec<String>) -> Vec<String> {
         // A job runs before its handle is made, and may run on for a moment after the handle is gone.
-        let running = self.inner.server.state.task_manager.get_running_job_cache().contains_key(&job);
-        !running && !self.inner.held.lock().contains(&job)
+        let running = self.inner.server.state.task_manager.get_running_job_cache();
+        let held = self.inner.held.lock();
+        jobs.retain(|job| {
+            let job = JobId::from(job.clone());
+            !running.contains_key(&job) && !held.contains(&job)
+        });
+        jobs
     }
 }
 
