@@ -177,6 +177,13 @@ impl Append {
     ///
     /// For when all its tasks are over. What cannot be deleted is logged and left.
     pub async fn abort(self) {
+        self.discard().await;
+    }
+
+    /// Deletes every data file that its query wrote so far, to write anew.
+    ///
+    /// For when all its tasks are over. What cannot be deleted is logged and left.
+    pub async fn discard(&self) {
         let (router, folder) = (self.lakehouse.router(), &self.spec.data_location);
         if let Err(error) = delete_by_prefix(router, folder, &self.query_id, &HashSet::new()).await {
             warn!(table = %self.name, query_id = self.query_id, %error, "data files of an aborted write not deleted");

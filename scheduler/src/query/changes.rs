@@ -22,8 +22,9 @@ use futures::StreamExt;
 use tarn_catalog::{Append, CreateMode, NewPartitionField, NewTable, TableName};
 use tarn_scan::write::{WriteExec, WrittenFile};
 
+use super::attempt::RAN_OUT;
 use super::bind::resolve;
-use super::plan::Planned;
+use super::plan::{Again, Planned};
 use super::register::Entry;
 use super::run::{Bound, Queries};
 use super::{parameters, views};
@@ -291,7 +292,20 @@ async fn write(queries: &Queries, entry: &Arc<Entry>, planned: Planned, append: 
         input = Arc::new(CoalescePartitionsExec::new(input));
     }
     let plan: Arc<dyn ExecutionPlan> = Arc::new(WriteExec::new(input, Arc::clone(&append.spec))?);
-    let files = match gather(queries, entry, mode, &plan, &planned.config, planned.demand).await {
+    let fingerprint = planned.fingerprint;
+    let run = (&plan, &planned.config, planned.demand.clone());
+    let mut gathered = gather(queries, entry, mode, run, fingerprint, 1).await;
+    let ran_out = gathered.as_ref().is_err_and(|error| error.code() == ErrorCode::OutOfMemory);
+    let again = planned.again.as_deref().filter(|_| ran_out);
+    if let Some(again) = again {
+        tracing::warn!(query_id = %entry.id(), "write ran out of memory, running again");
+        metrics::query_retried();
+        queries.inner.admission.learned().ran_out(fingerprint);
+        // What it had written is no part of the table. Its tasks are over, and delete what they were at.
+        append.discard().await;
+        gathered = gather_spilling(queries, entry, again, planned.demand, fingerprint, &append).await;
+    }
+    let files = match gathered {
         Ok(files) => files,
         Err(error) => {
             // The files of this query go, whoever wrote them; the reader gets the first error.
@@ -316,15 +330,31 @@ async fn write(queries: &Queries, entry: &Arc<Entry>, planned: Planned, append: 
     Ok(i64::try_from(committed.rows).unwrap_or(i64::MAX))
 }
 
+/// Runs the write once more, so that it can spill.
+async fn gather_spilling(
+    queries: &Queries,
+    entry: &Arc<Entry>,
+    again: &Again,
+    demand: Option<Demand>,
+    fingerprint: u64,
+    append: &Append,
+) -> Result<Vec<WrittenFile>> {
+    let (input, config) = queries.plan_spilling(again).await?;
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(WriteExec::new(input, Arc::clone(&append.spec))?);
+    let demand = demand.map(|demand| queries.spilling_demand(demand, 2));
+    entry.set_mode(Mode::Staged, RAN_OUT);
+    gather(queries, entry, Mode::Staged, (&plan, &config, demand), fingerprint, 2).await
+}
+
 async fn gather(
     queries: &Queries,
     entry: &Arc<Entry>,
     mode: Mode,
-    plan: &Arc<dyn ExecutionPlan>,
-    config: &SessionConfig,
-    demand: Option<Demand>,
+    (plan, config, demand): (&Arc<dyn ExecutionPlan>, &SessionConfig, Option<Demand>),
+    fingerprint: u64,
+    attempt: usize,
 ) -> Result<Vec<WrittenFile>> {
-    let mut stream = queries.execute(entry, mode, plan, config, demand, None, 1).await?;
+    let mut stream = queries.execute(entry, mode, plan, config, demand, Some(fingerprint), attempt).await?;
     let mut files = Vec::new();
     while let Some(batch) = stream.next().await {
         let batch = batch?;

@@ -1,5 +1,6 @@
 //! Who runs when many ask: pools and their queue, memory by query, limits, and what the system tables say of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tarn_client::{Connection, Error, QueryStream};
@@ -16,6 +17,20 @@ const LONG: &str = "select sum(l_orderkey * o_orderkey % 7) from tpch.lineitem, 
 
 /// How long work may take to be seen, on a busy machine in a debug build.
 const SEEN: Duration = Duration::from_secs(30);
+
+/// Data files below a folder that lie in a table's folder of this name.
+fn parquet_files(folder: &Path, table: &str) -> usize {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_data = path.extension().is_some_and(|end| end == "parquet");
+        count += match path.is_dir() {
+            true => parquet_files(&path, table),
+            false => usize::from(is_data && path.iter().any(|part| part == table)),
+        };
+    }
+    count
+}
 
 /// Reads a stream beside what else goes on.
 fn read(stream: QueryStream) -> JoinSet<Result<Rows, Error>> {
@@ -154,6 +169,20 @@ fn a_join_that_does_not_fit_is_run_again_in_stages_and_others_notice_nothing() {
             value(&mut cluster.connect().await, bytes).await == "true"
         });
         assert!(spilled.await, "{:?}", rows(&mut connection, "select * from system.tasks").await.text());
+        // So is a write, of which the first run leaves nothing behind.
+        let written = format!(
+            "create table lake.default.joined as select a.k, b.l_linenumber n from ({wide}) a \
+             join tpch.lineitem b on a.k = b.l_orderkey and a.n = b.l_linenumber where a.c <> b.l_comment"
+        );
+        rows::run(&mut connection, "create schema if not exists lake.default").await;
+        rows::run(&mut connection, &written).await;
+        assert_eq!(value(&mut connection, "select count(*) from lake.default.joined").await, lines);
+        let how =
+            "select mode, attempts from system.queries where sql like 'create table lake.default.joined%'";
+        assert_eq!(rows(&mut connection, how).await.text()[0], ["staged", "2"]);
+        let files = value(&mut connection, "select count(*) from lake.default.\"joined$files\"").await;
+        let seen = until(SEEN, async || parquet_files(data.folder(), "joined").to_string() == files).await;
+        assert!(seen, "{files} files are the table's, {} are there", parquet_files(data.folder(), "joined"));
         // Asked for by name, the mode is followed, and what does not fit is an error of that query.
         let mut local = connect_in(&cluster, "local").await;
         let error = refused(&mut local, &heavy).await;
