@@ -16,8 +16,8 @@ const FORGET: f64 = 0.25;
 
 /// Runs for which it is remembered that a plan was out of memory: it may have been for lack of room, or for its data.
 const CAREFUL_RUNS: u8 = 16;
-/// The same for one that takes less than a second: it loses less by another try than by care.
-const CAREFUL_RUNS_SHORT: u8 = 2;
+/// The same for one that takes less than a second: it loses less by another try.
+const CAREFUL_RUNS_SHORT: u8 = 4;
 
 /// What is known of plans, by their fingerprint.
 #[derive(Debug, Default)]

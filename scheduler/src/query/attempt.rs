@@ -25,6 +25,10 @@ use crate::error::{ErrorCode, Result};
 
 /// Seconds that a run which spills is expected to take at least.
 const SPILLING_SECONDS: f64 = 1.0;
+/// Runs of a query that may be out of memory before another is no use.
+const OUT_OF_MEMORY_MAX: usize = 2;
+/// Why a run that is made again is staged.
+pub(super) const RAN_OUT: &str = "ran out of memory";
 /// How much more a query is promised that ran out of memory, half of all at least.
 const MEMORY_FACTOR: u64 = 4;
 
@@ -50,28 +54,38 @@ impl Queries {
         attempt: Attempt,
     ) -> Result<SendableRecordBatchStream> {
         let fingerprint = planned.fingerprint;
-        if attempt.out_of_memory {
+        if attempt.out_of_memory > 0 {
             self.inner.admission.learned().ran_out(fingerprint);
         }
         let spilling = match (&planned.again, attempt.out_of_memory) {
-            (Some(again), true) => Some(self.plan_spilling(again).await?),
+            (Some(again), 1..) => Some(self.plan_spilling(again).await?),
             _ => None,
         };
         let mut demand = planned.demand.clone();
         let (mode, plan, config) = match &spilling {
             Some((plan, config)) => {
-                if let Some(demand) = &mut demand {
-                    let bytes_min = self.inner.admission.bytes_max() / 2;
-                    demand.bytes = demand.bytes.saturating_mul(MEMORY_FACTOR).max(bytes_min);
-                    demand.express = false;
-                    demand.seconds = demand.seconds.max(SPILLING_SECONDS);
-                }
-                entry.set_mode(Mode::Staged, "ran out of memory");
+                demand = demand.map(|demand| self.spilling_demand(demand, attempt.out_of_memory));
+                entry.set_mode(Mode::Staged, RAN_OUT);
                 (Mode::Staged, plan, config)
             }
             None => (planned.choice.mode, &planned.plan, &planned.config),
         };
         self.execute(entry, mode, plan, config, demand, Some(fingerprint), attempt.number).await
+    }
+
+    /// What a run asks for that is made again because it was out of memory so many times. A short one asks for no more
+    /// the first time: in stages it needs less, and it would wait for more longer than it runs.
+    pub(super) fn spilling_demand(&self, demand: Demand, times: usize) -> Demand {
+        if demand.express && times == 1 {
+            return demand;
+        }
+        let bytes_min = self.inner.admission.bytes_max() / 2;
+        Demand {
+            bytes: demand.bytes.saturating_mul(MEMORY_FACTOR).max(bytes_min),
+            express: false,
+            seconds: demand.seconds.max(SPILLING_SECONDS),
+            ..demand
+        }
     }
 
     /// Runs a plan once, as soon as it may. Its permit goes back when the stream has ended or is dropped.
@@ -154,10 +168,10 @@ fn execution(
 }
 
 /// Whether another attempt may help after an error.
-pub(super) fn may_help(code: ErrorCode, may_spill: bool, was_out_of_memory: bool) -> bool {
+pub(super) fn may_help(code: ErrorCode, may_spill: bool, out_of_memory: usize) -> bool {
     match code {
         ErrorCode::ExecutorLost => true,
-        ErrorCode::OutOfMemory => may_spill && !was_out_of_memory,
+        ErrorCode::OutOfMemory => may_spill && out_of_memory < OUT_OF_MEMORY_MAX,
         _ => false,
     }
 }

@@ -58,15 +58,15 @@ pub struct Config {
 pub struct Attempt {
     /// 1 is the first.
     pub number: usize,
-    /// Whether an earlier one ran out of memory.
-    pub out_of_memory: bool,
+    /// How many earlier ones ran out of memory.
+    pub out_of_memory: usize,
 }
 
 /// Begins one run of the query; called again when a run is thrown away.
 pub type Start = Box<dyn Fn(Attempt) -> BoxFuture<'static, Result<SendableRecordBatchStream>> + Send + Sync>;
 
 /// Runs a query into a spool and returns the reader's end. Dropping it stops the query. With `may_spill` a run that is
-/// out of memory is begun again, once.
+/// out of memory is begun again, twice at most.
 #[expect(clippy::too_many_arguments, reason = "each is one end of the spool")]
 pub fn run(
     schema: SchemaRef,
@@ -148,7 +148,7 @@ async fn fill(
         }
     };
     tokio::pin!(deadline);
-    let mut attempt = Attempt { number: 1, out_of_memory: false };
+    let mut attempt = Attempt { number: 1, out_of_memory: 0 };
     let outcome = loop {
         let result = tokio::select! {
             biased;
@@ -168,7 +168,7 @@ async fn fill(
                 tracing::warn!(query_id = %entry.id(), attempt = attempt.number, %error, "run failed, running again");
                 metrics::query_retried();
                 attempt.number += 1;
-                attempt.out_of_memory |= error.code() == ErrorCode::OutOfMemory;
+                attempt.out_of_memory += usize::from(error.code() == ErrorCode::OutOfMemory);
             }
             Err(_) if entry.token().is_cancelled() => break Err(entry.stopped()),
             other => break other,
