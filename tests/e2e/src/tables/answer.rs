@@ -10,6 +10,8 @@ use super::cell::{self, Result as Answered};
 
 /// The query of all rows, which most tables have: with its answer, one with a limit can be judged, too.
 const ALL: &str = "select * from {t}";
+/// Queries of some rows: of these, that with the most has one with a limit, too.
+const FILTERED: &str = "select * from {t} where ";
 /// Rows of a difference that are shown, of each side.
 const ROWS_SHOWN_MAX: usize = 5;
 
@@ -45,7 +47,15 @@ pub fn tables() -> Vec<Table> {
         let mut table: Table =
             serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let all = table.questions.iter().find(|question| question.sql == ALL);
-        let limited = all.filter(|question| question.rows.len() > 1).map(Question::limited);
+        let filtered = table.questions.iter().filter(|question| question.sql.starts_with(FILTERED));
+        let most =
+            filtered.filter(|question| question.any.is_none()).max_by_key(|question| question.rows.len());
+        let limited: Vec<_> = all
+            .into_iter()
+            .chain(most)
+            .filter(|question| question.rows.len() > 1)
+            .map(Question::limited)
+            .collect();
         table.questions.extend(limited);
         table
     };
