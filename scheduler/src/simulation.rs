@@ -162,7 +162,7 @@ fn a_thousand_clients_are_served_evenly_by_even_executors() {
     println!("mean wait by user: median {median:.0} ms, worst {worst:.0} ms; longest wait {longest} ms");
     assert!(worst <= 2.0 * median + 1.0, "one user waits {worst:.0} ms, the median one {median:.0} ms");
     // Nobody starves: not longer than everybody's queries in a row, a few times over.
-    assert!(longest as f64 <= 10.0 * median + 60_000.0, "one query waited {longest} ms");
+    assert!(longest as f64 <= 12.0 * median + 60_000.0, "one query waited {longest} ms");
 }
 
 #[test]

@@ -103,6 +103,8 @@ pub struct Queue {
     bytes: u64,
     slow_running: usize,
     express_running: usize,
+    /// Bytes that those of the express lane were promised.
+    express_bytes: u64,
     /// Service so far of the pool that was served last: who comes anew begins there.
     virtual_time: f64,
 }
@@ -149,6 +151,7 @@ impl Queue {
             bytes: 0,
             slow_running: 0,
             express_running: 0,
+            express_bytes: 0,
             virtual_time: 0.0,
         }
     }
@@ -198,7 +201,10 @@ impl Queue {
         pool.bytes -= demand.bytes;
         self.bytes -= demand.bytes;
         match demand.express {
-            true => self.express_running -= 1,
+            true => {
+                self.express_running -= 1;
+                self.express_bytes -= demand.bytes;
+            }
             false => self.slow_running -= 1,
         }
     }
@@ -230,9 +236,16 @@ impl Queue {
             return None;
         }
         // In their order but for pools that are full: one pool's bound must not stop another.
+        // While one of the other lane waits, the lane has its own memory and no more: there may always be a next one.
+        let bytes_max = match self.is_slow_waiting() {
+            true => room.bytes - slow_bytes_max(room),
+            false => room.bytes,
+        };
         let mut fitting = self.express.iter().copied().filter(|number| {
             let demand = &self.waiting[number].demand;
-            self.bytes + self.least(demand, room) <= room.bytes && self.pool_takes(demand, room)
+            let is_within =
+                self.express_running == 0 || self.express_bytes + self.least(demand, room) <= bytes_max;
+            is_within && self.bytes + self.least(demand, room) <= room.bytes && self.pool_takes(demand, room)
         });
         fitting.next()
     }
@@ -272,6 +285,10 @@ impl Queue {
         None
     }
 
+    fn is_slow_waiting(&self) -> bool {
+        self.waiting.len() > self.express.len()
+    }
+
     /// A user's next query: the shortest, so that a heavy one does not hold up the tiles of a dashboard behind it; but
     /// the first, once that has waited too long.
     fn head(&self, user: &User, now: Duration) -> Option<Number> {
@@ -293,7 +310,7 @@ impl Queue {
     /// itself, and those that wait in the other lane all that it can.
     fn granted(&self, demand: &Demand, room: Room) -> u64 {
         let (least, clamped) = (self.least(demand, room), self.clamped(demand, room));
-        if demand.express && self.waiting.len() > self.express.len() {
+        if demand.express && self.is_slow_waiting() {
             return least;
         }
         let pool = &self.pools[demand.pool];
@@ -334,7 +351,10 @@ impl Queue {
             }
         }
         match demand.express {
-            true => self.express_running += 1,
+            true => {
+                self.express_running += 1;
+                self.express_bytes += demand.bytes;
+            }
             false => self.slow_running += 1,
         }
         pool.state.running += 1;

@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_without_memory_is_run_again_once() {
+    async fn one_without_memory_is_run_again_twice_at_most() {
         let start: Start = Box::new(|attempt| {
             let poor = Error::new(ErrorCode::OutOfMemory, format!("run {}", attempt.number));
             let rows = stream(vec![Err(poor.into_datafusion())]);
@@ -546,7 +546,7 @@ mod tests {
         let rows: Vec<_> = reader.collect().await;
         assert_eq!(rows.len(), 1);
         let error = rows[0].as_ref().unwrap_err().to_string();
-        assert!(error.contains("run 2"), "{error}");
+        assert!(error.contains("run 3"), "{error}");
         assert!(entry.token().is_cancelled());
     }
 

@@ -85,16 +85,19 @@ mod tests {
     #[tokio::test]
     async fn only_an_aggregate_of_one_column_tells_its_scan_what_it_can_use() {
         let folder = tempfile::tempdir().unwrap();
-        let config = SessionConfig::new().with_target_partitions(1).with_collect_statistics(false);
+        let config = SessionConfig::new().with_target_partitions(2).with_collect_statistics(false);
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_physical_optimizer_rules(super::super::of_physical_optimizer())
             .build();
         let ctx = SessionContext::new_with_state(state);
-        let path = folder.path().join("t.parquet").display().to_string();
-        let rows = "select * from (values (1, 2), (3, 4)) as t(a, b)";
-        ctx.sql(rows).await.unwrap().write_parquet(&path, Default::default(), None).await.unwrap();
-        ctx.register_parquet("t", &path, ParquetReadOptions::default()).await.unwrap();
+        for file in ["1.parquet", "2.parquet"] {
+            let path = folder.path().join(file).display().to_string();
+            let rows = "select * from (values (1, 2), (3, 4)) as t(a, b)";
+            ctx.sql(rows).await.unwrap().write_parquet(&path, Default::default(), None).await.unwrap();
+        }
+        let path = format!("{}/", folder.path().display());
+        ctx.register_parquet("t", path, ParquetReadOptions::default()).await.unwrap();
         for (sql, expected) in [
             ("select min(a), max(a) from t", true),
             ("select min(a) from t", true),
