@@ -180,6 +180,34 @@ fn a_column_without_an_id_beside_others_that_have_one_is_refused_and_not_read_as
 }
 
 #[test]
+fn columns_of_types_to_come_leave_the_others_of_the_file_alone() {
+    use parquet::basic::{LogicalType, Repetition, Type as Physical};
+    use parquet::schema::types::Type;
+
+    let bytes = |name: &str| {
+        let part =
+            Type::primitive_type_builder(name, Physical::BYTE_ARRAY).with_repetition(Repetition::REQUIRED);
+        Arc::new(part.build().unwrap())
+    };
+    let variant = Type::group_type_builder("v")
+        .with_id(Some(2))
+        .with_repetition(Repetition::OPTIONAL)
+        .with_logical_type(Some(LogicalType::variant(Some(1))))
+        .with_fields(vec![bytes("metadata"), bytes("value")]);
+    let shape = Type::primitive_type_builder("g", Physical::BYTE_ARRAY)
+        .with_id(Some(3))
+        .with_repetition(Repetition::OPTIONAL)
+        .with_logical_type(Some(LogicalType::geometry(None)));
+    let plain = Type::primitive_type_builder("a", Physical::INT64).with_id(Some(1)).build().unwrap();
+    let fields = [plain, variant.build().unwrap(), shape.build().unwrap()].map(Arc::new).to_vec();
+    let root = Type::group_type_builder("m").with_fields(fields).build().unwrap();
+    let scan = scan(vec![field(1, "a", DataType::Int64), field(4, "later", DataType::Int64)], None, 3);
+    let found = resolve(&scan, &Arc::new(SchemaDescriptor::new(Arc::new(root))), "s3://b/f.parquet").unwrap();
+    found.check(&scan, "s3://b/f.parquet", &[true, true], &[]).unwrap();
+    assert_eq!(found.absent, [1]);
+}
+
+#[test]
 fn maps_and_structs_may_evolve_inside_and_required_fields_must_be_there() {
     let map = |value: Vec<Field>| {
         let value = field(3, "value", DataType::Struct(value.into()));
